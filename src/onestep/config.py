@@ -1,0 +1,243 @@
+"""`params.yaml` as strict, frozen, typed settings: the only reader of that file besides DVC.
+
+Unknown keys and impossible sizes are refused with one sentence that names the key and the nearest legal value.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+Precision = Literal["auto", "fp32", "bf16"]
+Metric = str
+
+TEMPORAL_STRIDE = 4  # frames that one latent frame of a Wan VAE stands for, after the first
+PIXEL_STRIDE = 16  # pixels to one transformer token, per side: VAE compression times patch
+
+
+class SettingsError(ValueError):
+    """A setting is missing, unknown or impossible; the message names its key."""
+
+
+class Settings(BaseModel):
+    """One group of `params.yaml`: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def nearest_frames(frames: int) -> int:
+    """The nearest legal number of frames, 4k+1 (the VAE silently drops the rest otherwise)."""
+    return max(TEMPORAL_STRIDE * round((frames - 1) / TEMPORAL_STRIDE), 0) + 1
+
+
+def nearest_side(pixels: int) -> int:
+    """The nearest legal height or width: a positive multiple of 16."""
+    return max(round(pixels / PIXEL_STRIDE), 1) * PIXEL_STRIDE
+
+
+class FootageSettings(Settings):
+    """The rendered demo world."""
+
+    seed: int
+    shots: Count
+    evaluation_seed: int
+    evaluation_shots: Annotated[int, Field(ge=0)]
+    side: Count
+    fps: Count
+    bad_files: bool
+
+
+class IngestSettings(Settings):
+    """Footage to clips."""
+
+    fps: Count
+    frames: Count
+    height: Count
+    width: Count
+    fit: Literal["crop", "pad"]
+    clips_per_shot: Count
+    cut_threshold: Positive
+    min_brightness: Share
+    min_motion: Share
+    duplicate_distance: Annotated[int, Field(ge=0, le=64)]
+    crf: Annotated[int, Field(ge=0, le=51)]
+    dev_share: Share
+    test_share: Share
+    shard_clips: Count
+    workers: Annotated[int, Field(ge=0)]
+
+    @field_validator("frames")
+    @classmethod
+    def _legal_frames(cls, frames: int) -> int:
+        if frames != nearest_frames(frames):
+            raise ValueError(f"{frames} frames are not 4k+1; the nearest legal value is {nearest_frames(frames)}")
+        return frames
+
+    @field_validator("height", "width")
+    @classmethod
+    def _legal_side(cls, pixels: int) -> int:
+        if pixels != nearest_side(pixels):
+            raise ValueError(
+                f"{pixels} pixels are not a multiple of {PIXEL_STRIDE}; the nearest legal value is {nearest_side(pixels)}"
+            )
+        return pixels
+
+
+class ValidateSettings(Settings):
+    """What the clips must be like before anything trains on them."""
+
+    min_train_clips: Count
+    min_test_clips: Annotated[int, Field(ge=0)]
+    brightness: tuple[Share, Share]
+    motion: tuple[Share, Share]
+    max_quarantine_rate: Share
+
+
+class FetchSettings(Settings):
+    """A folder of weights by URL, pinned by its fingerprint when `sha256` is set."""
+
+    url: str
+    sha256: str | None
+
+
+class EncodeSettings(Settings):
+    """Clips to latents."""
+
+    batch: Count
+    text_tokens: Count
+    shard_latents: Count
+
+
+class ConsistencySettings(Settings):
+    """The few-step initialisation (APT section 3.2: discrete-time consistency distillation)."""
+
+    seed: int
+    updates: Count
+    batch: Count
+    accumulate: Count
+    learning_rate: Positive
+    weight_decay: NonNegative
+    warmup: Annotated[int, Field(ge=0)]
+    levels: Annotated[int, Field(ge=2)]
+    guidance_scale: Annotated[float, Field(ge=1.0)]
+    ema: Decay | None
+    precision: Precision
+    samples_every: Count
+    checkpoint_every: Count
+
+
+class AdversarialSettings(Settings):
+    """Adversarial post-training against real clips."""
+
+    seed: int
+    image_updates: Annotated[int, Field(ge=0)]
+    updates: Count
+    batch: Count
+    accumulate: Count
+    generator_lr: Positive
+    discriminator_lr: Positive
+    discriminator_warmup: Annotated[int, Field(ge=0)]
+    loss: Literal["non-saturating", "relativistic"]
+    r1: NonNegative
+    r2: NonNegative
+    sigma: Positive
+    centring: NonNegative
+    timestep_shift: Positive
+    heads: Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], Field(min_length=1)]
+    ema: Decay
+    precision: Precision
+    samples_every: Count
+    checkpoint_every: Count
+
+
+class SamplesSettings(Settings):
+    """What is generated for the comparison."""
+
+    prompts: Count
+    seed: int
+    teacher: tuple[tuple[Count, Annotated[float, Field(ge=1.0)]], ...]
+    batch: Count
+
+
+class EvaluateSettings(Settings):
+    """Intervals and pictures of the report."""
+
+    resamples: Count
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
+    seed: int
+    gallery: Count
+
+
+class LatencySettings(Settings):
+    """How generation is timed."""
+
+    repeats: Count
+    batch: Count
+
+
+class GateSettings(Settings):
+    """The rules of promotion, as data."""
+
+    min_prompts: Count
+    better_than: tuple[str, ...]
+    better_metrics: tuple[Metric, ...]
+    floors: dict[Metric, Share]
+    min_speedup: Positive
+
+
+class Params(Settings):
+    """All of `params.yaml`, one group per stage."""
+
+    footage: FootageSettings
+    ingest: IngestSettings
+    validate_: Annotated[ValidateSettings, Field(alias="validate")]
+    base: FetchSettings
+    judge: FetchSettings
+    encode: EncodeSettings
+    consistency: ConsistencySettings
+    adversarial: AdversarialSettings
+    samples: SamplesSettings
+    evaluate: EvaluateSettings
+    latency: LatencySettings
+    gate: GateSettings
+
+    @model_validator(mode="after")
+    def _splits_fit(self) -> "Params":
+        if self.ingest.dev_share + self.ingest.test_share >= 1.0:
+            raise ValueError("ingest.dev_share + ingest.test_share must leave clips to train on: keep the sum below 1")
+        return self
+
+
+def parse_params(content: Any, source: str) -> Params:
+    """Settings from parsed YAML; raises `SettingsError` with one sentence per wrong key, each naming `source`."""
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentence(source, problem) for problem in error.errors())) from error
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a `params.yaml`; raises `SettingsError`."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path} does not exist: run from the project's root or pass --params") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not valid YAML: {error}") from error
+    return parse_params(content, str(path))
+
+
+def _sentence(source: str, problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "the file"
+    if problem["type"] == "extra_forbidden":
+        return f"{source}: {key} is not a known setting"
+    if problem["type"] == "missing":
+        return f"{source}: {key} is missing"
+    reason = problem["msg"].removeprefix("Value error, ")
+    return f"{source}: {key} = {problem['input']!r}: {reason}" if key != "the file" else f"{source}: {reason}"
