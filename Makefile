@@ -1,0 +1,52 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/pytest $(ARGS)
+
+# stages call `onestep` by name
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+export GX_ANALYTICS_ENABLED := false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint typecheck clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: $(STAMP) ## the virtual environment, at the versions of constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: run make PYTHON=python3.11 (or newer)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup ## footage to a one-step model, with pictures and numbers
+	$(BIN)/dvc repro
+	@echo
+	@echo "verdict      reports/verdict.json"
+	@echo "report       reports/report.html (videos side by side, open it in a browser)"
+	@echo "numbers      reports/metrics.json, reports/latency.json"
+	@echo "model        models/onestep (a stock diffusers pipeline)"
+	@echo "try it       $(BIN)/onestep generate 'a small red circle bouncing on teal' --model models/onestep --out clip.mp4"
+
+test: setup ## the tests, under ten minutes
+	$(PYTEST)
+
+test-slow: setup ## the proofs that take minutes; none collected is fine
+	$(PYTEST) -m slow || test $$? -eq 5
+
+lint: setup ## ruff, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory typecheck
+
+typecheck: setup ## mypy
+	$(BIN)/mypy
+
+clean: ## remove the environment and every cache that tools leave, but no data
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist src/*.egg-info
+	find src tests flows benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
