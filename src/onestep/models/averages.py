@@ -1,0 +1,40 @@
+"""Exponential moving average of a model's weights."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Average:
+    """The average `θ̄ ← d·θ̄ + (1 − d)·θ` of a model's parameters, kept in float32; `decay` 0 follows the model itself.
+
+    Early on the decay is `min(d, (1 + n)/(10 + n))`, so that the start is forgotten (the usual warm-up of averages).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.weights = {name: p.detach().clone().float() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take one step towards the model's weights."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        for name, parameter in model.named_parameters():
+            self.weights[name].lerp_(parameter.detach().float(), 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, model: nn.Module) -> None:
+        """Write the average into a model of the same parameters."""
+        for name, parameter in model.named_parameters():
+            parameter.copy_(self.weights[name])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The average's tensors, with the number of updates among them."""
+        return {**self.weights, "updates": torch.tensor(self.updates)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state_dict`."""
+        self.updates = int(state["updates"])
+        for name, weight in self.weights.items():
+            weight.copy_(state[name])

@@ -1,0 +1,83 @@
+"""The discriminator of adversarial post-training: the whole diffusion transformer plus cross-attention heads.
+
+APT (arXiv 2501.08316) section 3.3: every layer of the backbone from the original diffusion weights, all of it trained;
+after some layers one learnable query cross-attends to all visual tokens; the query tokens are joined into one logit.
+The paper's layers 16, 26 and 36 of 36 are given here as fractions of depth, since other backbones have other depths.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor, nn
+
+
+def head_layers(depth: int, fractions: Sequence[float]) -> tuple[int, ...]:
+    """Zero-based block numbers after which heads sit: the block that ends each fraction of the depth, without repeats."""
+    return tuple(sorted({max(round(fraction * depth), 1) - 1 for fraction in fractions}))
+
+
+class Head(nn.Module):
+    """One learnable query that cross-attends to a layer's visual tokens: `[B, L, D]` → `[B, D]`.
+
+    Pre-RMSNorm, QK-RMSNorm, output projection and residual, then an MLP with residual (APT section 3.3, figure 2).
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
+        self.norm_query, self.norm_tokens, self.norm_mlp = (nn.RMSNorm(width, eps=1e-6) for _ in range(3))
+        self.to_q, self.to_k, self.to_v, self.to_out = (nn.Linear(width, width) for _ in range(4))
+        self.norm_q, self.norm_k = (nn.RMSNorm(width // heads, eps=1e-6) for _ in range(2))
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens `[B, L, D]` of one layer → the query's token `[B, D]`."""
+        query = self.query.expand(len(tokens), -1, -1)
+        normed = self.norm_tokens(tokens)
+        q = self.norm_q(self._split(self.to_q(self.norm_query(query))))
+        k = self.norm_k(self._split(self.to_k(normed)))
+        attended = nn.functional.scaled_dot_product_attention(q, k, self._split(self.to_v(normed)))
+        query = query + self.to_out(attended.transpose(1, 2).flatten(2))
+        return (query + self.mlp(self.norm_mlp(query))).squeeze(1)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class Discriminator(nn.Module):
+    """Backbone with heads: clean latents, timesteps and text → one logit per clip.
+
+    `backbone` is taken over, cut after its last head and trained whole; forward hooks read the layers, so no forward of
+    the backbone is copied. The unused output projection stays frozen.
+    """
+
+    def __init__(self, backbone: WanTransformer3DModel, fractions: Sequence[float]) -> None:
+        super().__init__()
+        layers = head_layers(len(backbone.blocks), fractions)
+        width = backbone.config.num_attention_heads * backbone.config.attention_head_dim
+        backbone.blocks = backbone.blocks[: layers[-1] + 1]
+        backbone.requires_grad_(True)
+        backbone.proj_out.requires_grad_(False)
+        backbone.scale_shift_table.requires_grad_(False)
+        self.layers = layers
+        self.backbone = backbone
+        self.heads = nn.ModuleList(Head(width, backbone.config.num_attention_heads) for _ in layers)
+        self.logit = nn.Sequential(nn.LayerNorm(width * len(layers)), nn.Linear(width * len(layers), 1))
+        self._tokens: dict[int, Tensor] = {}
+        for layer in layers:
+            backbone.blocks[layer].register_forward_hook(self._keeper(layer))
+
+    def _keeper(self, layer: int):  # noqa: ANN202
+        def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            self._tokens[layer] = output
+
+        return keep
+
+    def forward(self, latents: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        """Clean latents `[B, C, T, H, W]`, timesteps `[B]` in [0, 1] and text states `[B, L, D]` → logits `[B]`."""
+        self.backbone(latents, t * 1000, text, return_dict=False)
+        tokens = [head(self._tokens[layer]) for head, layer in zip(self.heads, self.layers, strict=True)]
+        self._tokens.clear()
+        return self.logit(torch.cat(tokens, dim=1)).squeeze(1)

@@ -1,0 +1,62 @@
+"""The losses of consistency and adversarial training as pure functions of logits and samples.
+
+Sources: APT arXiv 2501.08316 · R3GAN arXiv 2501.05441 · AFM arXiv 2511.22475. Logits are `[B]`, one per clip.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+
+def consistency_loss(student: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error against the stop-gradient target (APT section 3.2)."""
+    return (student - target.detach()).square().mean()
+
+
+def non_saturating_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """`E[softplus(−D(x))] + E[softplus(D(G(z)))]` (APT equation 3, Goodfellow et al. 2014); 2 ln 2 at zero logits."""
+    return softplus(-real).mean() + softplus(fake).mean()
+
+
+def non_saturating_generator(_real: Tensor, fake: Tensor) -> Tensor:
+    """`E[softplus(−D(G(z)))]` (APT equation 4)."""
+    return softplus(-fake).mean()
+
+
+def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """`E[softplus(−(D(x) − D(G(z))))]` over pairs of one caption (R3GAN equation 2); ln 2 at zero logits."""
+    return softplus(-(real - fake)).mean()
+
+
+def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """`E[softplus(−(D(G(z)) − D(x)))]`: the same game seen from the other side."""
+    return softplus(-(fake - real)).mean()
+
+
+def approximated_penalty(logits: Tensor, perturbed: Tensor, sigma: float) -> Tensor:
+    """`E[(D(x + σn) − D(x))²] / σ²`, which tends to `E‖∇ₓD‖²` as σ → 0: R1 on real clips, R2 on generated ones.
+
+    APT equation 5 without the division; dividing makes its strength independent of σ (APT's λ = 100 at σ = 0.1 is 1 here).
+    """
+    return ((perturbed - logits) / sigma).square().mean()
+
+
+def centring(real: Tensor, fake: Tensor) -> Tensor:
+    """`E[(D(x) + D(G(z)))²]`: keeps relativistic logits from drifting together (AFM, logit centring)."""
+    return (real + fake).square().mean()
+
+
+def shift_timesteps(t: Tensor, shift: float) -> Tensor:
+    """`s·t / (1 + (s − 1)·t)` for t in [0, 1] (APT section 3.3): more noise levels near 1 as s grows; s = 1 keeps t."""
+    return shift * t / (1 + (shift - 1) * t)
+
+
+LOSSES = {
+    "non-saturating": (non_saturating_discriminator, non_saturating_generator),
+    "relativistic": (relativistic_discriminator, relativistic_generator),
+}
+
+
+def finite(value: Tensor) -> bool:
+    """Whether a loss is a number; a step on anything else would spoil the weights."""
+    return bool(torch.isfinite(value).all())
