@@ -1,0 +1,115 @@
+"""The clips on disk: tar shards in WebDataset layout, `clips.parquet` and `quarantine.parquet`; how they are read."""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from onestep.data.world import ATTRIBUTES
+from onestep.storage import StorageError
+from onestep.video import decode
+
+INDEX = "clips.parquet"
+QUARANTINE = "quarantine.parquet"
+INDEX_TYPES = {
+    "clip_id": "str",
+    "shard": "str",
+    "source": "str",
+    "source_sha256": "str",
+    "start_s": "float64",
+    "end_s": "float64",
+    "caption": "str",
+    "split": "str",
+    "held_out": "bool",
+    "frames": "int64",
+    "height": "int64",
+    "width": "int64",
+    "fps": "float64",
+    "brightness": "float64",
+    "movement": "float64",
+    "phash": "str",
+}
+QUARANTINE_TYPES = {"source": "str", "shot": "Int64", "reason": "str", "detail": "str"}
+
+
+def write_clips(folder: Path, rows: Sequence[dict[str, Any]], videos: dict[str, Path], shard_clips: int) -> None:
+    """Write the tar shards and the index of clips, sorted by clip_id; the same clips give the same bytes.
+
+    rows: the index's columns but for `shard`, and attributes where known; videos: the MP4 file of each clip_id.
+    """
+    ordered = sorted(rows, key=lambda row: row["clip_id"])
+    indexed = []
+    for number, first in enumerate(range(0, len(ordered), shard_clips)):
+        shard = f"clips-{number:05d}.tar"
+        part = [row | {"shard": shard} for row in ordered[first : first + shard_clips]]
+        with tarfile.open(folder / shard, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for row in part:
+                record = {key: value for key, value in row.items() if key != "shard"}
+                text = json.dumps(record, sort_keys=True, ensure_ascii=False) + "\n"
+                _add(tar, f"{row['clip_id']}.json", text.encode())
+                _add(tar, f"{row['clip_id']}.mp4", videos[row["clip_id"]].read_bytes())
+        indexed += part
+    known = [name for name in ATTRIBUTES if any(name in row for row in indexed)]
+    types = INDEX_TYPES | dict.fromkeys(known, "str")
+    table(indexed, types).to_parquet(folder / INDEX, index=False)
+
+
+def table(rows: Iterable[dict[str, Any]], types: dict[str, str]) -> pd.DataFrame:
+    """Rows as a table with exactly these columns, in this order, also when there is no row."""
+    return pd.DataFrame(list(rows), columns=list(types)).astype(types)
+
+
+def read_index(clips: Path) -> pd.DataFrame:
+    """The index of a clips folder, sorted by clip_id; raises `StorageError` when it is not there."""
+    return _read(clips / INDEX)
+
+
+def read_quarantine(clips: Path) -> pd.DataFrame:
+    """What was refused and why: source, shot (null where the whole file was refused), reason, detail."""
+    return _read(clips / QUARANTINE)
+
+
+def read_frames(clips: Path, clip_ids: Sequence[str] | None = None) -> Iterator[tuple[str, np.ndarray]]:
+    """The clips one by one in index order, or only those asked for: clip_id and `[T, H, W, 3]` uint8 RGB.
+
+    Raises `StorageError` for an id that the index does not have.
+    """
+    index = read_index(clips)
+    if clip_ids is not None:
+        unknown = sorted(set(clip_ids) - set(index["clip_id"]))
+        if unknown:
+            raise StorageError(f"{clips / INDEX} has no clip {unknown[0]}: it was made from other footage or settings")
+        index = index[index["clip_id"].isin(list(clip_ids))]
+    for shard, rows in index.groupby("shard", sort=True):
+        with tarfile.open(clips / str(shard)) as tar:
+            for clip_id in rows["clip_id"]:
+                member = tar.extractfile(f"{clip_id}.mp4")
+                if member is None:
+                    raise StorageError(f"{clips / str(shard)} holds no clip {clip_id}: run ingest again")
+                yield clip_id, decode(member.read())
+
+
+def load_frames(clips: Path, clip_ids: Sequence[str]) -> np.ndarray:
+    """These clips in the order asked, as uint8 `[N, T, H, W, 3]`; raises `StorageError` for an unknown id."""
+    found = dict(read_frames(clips, clip_ids))
+    if not clip_ids:
+        raise StorageError(f"no clip of {clips} was asked for: name at least one")
+    return np.stack([found[clip_id] for clip_id in clip_ids])
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    info.mode = 0o644
+    tar.addfile(info, io.BytesIO(content))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise StorageError(f"{path} does not exist: run ingest first")
+    return pd.read_parquet(path)
