@@ -1,0 +1,143 @@
+"""What `dvc.yaml` says, read through DVC: stages and their order, artifacts by name, and what git keeps of a run."""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from onestep.registry.repository import GitError, Repository
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+GRAPH = "dvc.yaml"
+LOCK = "dvc.lock"
+
+
+class GraphError(RuntimeError):
+    """The graph cannot be read, or lacks something that was asked for; the message names it."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage: `changed` as `dvc repro --dry` sees it; `affected` where it or any stage that it needs changed."""
+
+    name: str
+    changed: bool
+    affected: bool
+
+
+def open_graph(root: Path) -> "Repo":
+    """The DVC repository at `root`; raises `GraphError` when there is none."""
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        return Repo(str(root))
+    except NotDvcRepoError as error:
+        raise GraphError(f"{root} is not a DVC project: run from the folder that holds {GRAPH}") from error
+
+
+def plan(root: Path) -> list[PlannedStage]:
+    """All stages with a command, in the order in which `dvc repro` would run them."""
+    from dvc.repo.reproduce import get_active_graph, plan_repro
+    from dvc.stage import PipelineStage
+
+    changed = _changed_stages(root)
+    with open_graph(root) as repo:
+        graph = get_active_graph(repo.index.graph)
+        stages = [s for s in plan_repro(graph) if isinstance(s, PipelineStage) and s.cmd is not None]
+        affected: set[Any] = set()
+        planned = []
+        for stage in stages:
+            if stage.addressing in changed or any(needed in affected for needed in graph.successors(stage)):
+                affected.add(stage)
+            planned.append(PlannedStage(stage.addressing, stage.addressing in changed, stage in affected))
+    return planned
+
+
+def artifact_path(repository: Repository, name: str, revision: str | None = None) -> str:
+    """The path of an entry of the graph's `artifacts:` section, in the working copy or at a revision.
+
+    Raises `GraphError` when the section has no such entry.
+    """
+    where = f"{GRAPH} at {revision}" if revision else GRAPH
+    try:
+        text = repository.read(revision, GRAPH) if revision else (repository.root / GRAPH).read_bytes()
+        path = yaml.safe_load(text)["artifacts"][name]["path"]
+    except (GitError, OSError, KeyError, TypeError) as error:
+        raise GraphError(f"{where} has no artifact {name!r}: add it to the section `artifacts:`") from error
+    return str(path)
+
+
+def changes(root: Path) -> list[str]:
+    """What differs between the working copy and `dvc.lock`, one phrase each; empty when a run is complete."""
+    with open_graph(root) as repo:
+        status = {target.rsplit(f"{GRAPH}:", 1)[-1]: detail for target, detail in repo.status().items()}
+        missing = [str(out) for out in repo.index.outs if out.use_cache and out.changed_cache()]
+    found = [f"{target} ({_summary(detail)})" for target, detail in sorted(status.items())]
+    return found + [f"{path} (not in the cache: run `dvc commit`)" for path in sorted(missing) if not found]
+
+
+def kept_in_git(root: Path) -> list[str]:
+    """The files and folders of a run that git keeps, relative to `root`.
+
+    These are the graph, its lock and parameters, DVC's configuration and ignore files, and every dependency and output
+    of a stage whose bytes DVC does not keep itself.
+    """
+    with open_graph(root) as repo:
+        top = Path(repo.root_dir)
+        outs, deps = list(repo.index.outs), list(repo.index.deps)
+        local = [item for item in (*outs, *deps) if item.is_in_repo]
+        cached = [Path(out.fs_path) for out in outs if out.use_cache and out.is_in_repo]
+        paths = {Path(item.fs_path) for item in local if not _inside(Path(item.fs_path), cached)}
+        paths |= {Path(stage.path) for stage in repo.index.stages}
+        paths |= {Path(stage.path).with_name(LOCK) for stage in repo.index.stages if Path(stage.path).name == GRAPH}
+        paths |= {path.parent / ".gitignore" for path in cached}
+    paths |= {top / name for name in (".dvcignore", ".dvc/config", ".dvc/.gitignore", ".gitignore")}
+    return sorted(path.relative_to(top).as_posix() for path in paths if path.exists())
+
+
+def push(root: Path) -> bool:
+    """Copy the run's data to the default remote; false when the project has none. Raises `GraphError`."""
+    with open_graph(root) as repo:
+        if not repo.config["core"].get("remote"):
+            return False
+        try:
+            repo.push()
+        except Exception as error:  # every kind of remote fails in its own way
+            raise GraphError(f"dvc push failed, nothing was promoted: {error}") from error
+    return True
+
+
+def _changed_stages(root: Path) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "--dry"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise GraphError(f"dvc repro --dry failed in {root}: {done.stderr.strip()}")
+    return set(re.findall(r"^Running stage '([^']+)':", done.stdout, flags=re.MULTILINE))
+
+
+def _inside(path: Path, folders: list[Path]) -> bool:
+    return any(path == folder or folder in path.parents for folder in folders)
+
+
+def _summary(detail: Any) -> str:
+    parts: list[str] = []
+    for entry in detail:
+        if isinstance(entry, str):
+            parts.append(entry)
+        else:
+            parts += [f"{state} {path}" for files in entry.values() for path, state in _states(files)]
+    return ", ".join(parts)
+
+
+def _states(files: Any) -> list[tuple[str, str]]:
+    if not isinstance(files, dict):
+        return [("", str(files))]
+    return [(str(path), state if isinstance(state, str) else "changed") for path, state in files.items()]

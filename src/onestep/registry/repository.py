@@ -1,0 +1,141 @@
+"""Git plumbing for records: reads any revision and writes commits, tags and refs beside the user's branch.
+
+Nothing here touches `HEAD`, the index or the working tree of the repository that it works on.
+"""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+NOBODY = ("-c", "user.name=onestep", "-c", "user.email=onestep@localhost")
+
+
+class GitError(RuntimeError):
+    """A git command failed; the message holds what git said."""
+
+
+@dataclass(frozen=True)
+class RefUpdate:
+    """One ref to move from `old` (null = it must not exist yet) to `new`."""
+
+    name: str
+    new: str
+    old: str | None = None
+
+    @property
+    def line(self) -> str:
+        """The instruction for `git update-ref --stdin`."""
+        return f"update {self.name} {self.new} {self.old}" if self.old else f"create {self.name} {self.new}"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A git working copy, seen from `root`: the folder that holds `dvc.yaml`, at or below the top."""
+
+    root: Path
+
+    def git(self, *arguments: str, stdin: str | bytes | None = None, env: Mapping[str, str] | None = None) -> str:
+        """Standard output of one git command, without the last newline; raises `GitError`."""
+        return self.git_bytes(*arguments, stdin=stdin, env=env).decode().rstrip("\n")
+
+    def git_bytes(
+        self, *arguments: str, stdin: str | bytes | None = None, env: Mapping[str, str] | None = None
+    ) -> bytes:
+        """The same as `git`, byte for byte."""
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=self.root,
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            env={**os.environ, "LC_ALL": "C", **(env or {})},
+            check=False,
+        )
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+            raise GitError(f"git {' '.join(arguments[:3])} in {self.root}: {said}")
+        return done.stdout
+
+    def resolve(self, revision: str) -> str | None:
+        """The object that a revision names, or null when there is none."""
+        try:
+            return self.git("rev-parse", "--quiet", "--verify", "--end-of-options", revision)
+        except GitError:
+            return None
+
+    def head(self) -> str:
+        """The commit the user stands on; raises `GitError` before the first commit."""
+        commit = self.resolve("HEAD^{commit}")
+        if commit is None:
+            raise GitError(f"{self.root} has no commit yet: commit the project first")
+        return commit
+
+    def read(self, revision: str, path: str) -> bytes:
+        """A file below `root` as it is at a revision; raises `GitError` when it is not there."""
+        return self.git_bytes("cat-file", "blob", f"{revision}:./{path}")
+
+    def tags(self, pattern: str) -> list[str]:
+        """Names of the tags that match a glob, sorted by name."""
+        return self.git("tag", "--list", pattern).splitlines()
+
+    def tag_message(self, tag: str) -> str:
+        """The message of an annotated tag; the empty string for a plain one."""
+        if self.git("cat-file", "-t", f"refs/tags/{tag}") != "tag":
+            return ""
+        return self.git("cat-file", "tag", f"refs/tags/{tag}").partition("\n\n")[2]
+
+    def tree(self, base: str, paths: Iterable[str]) -> str:
+        """A tree like that of commit `base`, with the working copy's state of `paths` instead.
+
+        Paths are files or folders relative to `root`; what git ignores stays out.
+        """
+        with tempfile.TemporaryDirectory(prefix="onestep-index-") as folder:
+            env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+            self.git("read-tree", base, env=env)
+            listed = "\0".join(f":(literal){path}" for path in self._not_ignored(paths))
+            self.git("add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul", stdin=listed, env=env)
+            return self.git("write-tree", env=env)
+
+    def tree_with(self, base: str, path: str, content: bytes) -> str:
+        """A tree like that of `base` in which one file (relative to `root`) has other content."""
+        with tempfile.TemporaryDirectory(prefix="onestep-index-") as folder:
+            env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+            self.git("read-tree", base, env=env)
+            blob = self.git("hash-object", "-w", "--stdin", stdin=content)
+            prefix = self.git("rev-parse", "--show-prefix")
+            self.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{prefix}{path}", env=env)
+            return self.git("write-tree", env=env)
+
+    def commit(self, tree: str, parent: str, message: str) -> str:
+        """Write a commit object that no ref names yet."""
+        return self.git(*self._identity(), "commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
+
+    def tag(self, name: str, target: str, message: str) -> str:
+        """Write an annotated tag object that no ref names yet."""
+        tagger = self.git(*self._identity(), "var", "GIT_COMMITTER_IDENT")
+        content = f"object {target}\ntype commit\ntag {name}\ntagger {tagger}\n\n{message}\n"
+        return self.git("mktag", stdin=content)
+
+    def update(self, updates: Sequence[RefUpdate]) -> None:
+        """Move all refs in one transaction, or none: raises `GitError` when any is not where `old` says."""
+        lines = ["start", *(update.line for update in updates), "prepare", "commit"]
+        self.git("update-ref", "--stdin", stdin="\n".join(lines) + "\n")
+
+    def _not_ignored(self, paths: Iterable[str]) -> list[str]:
+        listed = sorted(paths)
+        try:
+            ignored = self.git("check-ignore", "-z", "--stdin", stdin="\0".join(listed)).split("\0")
+        except GitError:
+            return listed
+        return [path for path in listed if path not in set(ignored)]
+
+    def _identity(self) -> tuple[str, ...]:
+        try:
+            self.git("-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+            self.git("-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT")
+        except GitError:
+            return NOBODY
+        return ()

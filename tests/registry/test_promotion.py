@@ -1,0 +1,257 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from onestep.registry import promotion
+from onestep.registry.graph import GraphError, changes
+from onestep.registry.production import champion, read_pin
+from onestep.registry.promotion import AlreadyChampion, NotReproduced, PromotionRace, PromotionRefused, merge, promote
+from onestep.registry.repository import Repository
+from onestep.storage import sha256_folder
+
+from .conftest import run
+
+Retrain = Callable[..., None]
+
+
+def state(root: Path) -> dict[str, str | bytes]:
+    """Everything of the user's that a promotion must leave alone."""
+    return {
+        "status": run(root, "git", "status", "--porcelain", "--untracked-files=all"),
+        "head": run(root, "git", "rev-parse", "HEAD"),
+        "branch": run(root, "git", "symbolic-ref", "HEAD"),
+        "reflog": run(root, "git", "reflog", "HEAD"),
+        "index": (root / ".git" / "index").read_bytes(),
+        "diff": run(root, "git", "diff"),
+        "staged": run(root, "git", "diff", "--cached"),
+    }
+
+
+def refs(root: Path) -> str:
+    return run(root, "git", "for-each-ref", "--format=%(refname) %(objectname)")
+
+
+def test_promotion_leaves_branch_index_and_working_tree_untouched(project: Path) -> None:
+    (project / "notes.txt").write_text("staged\n")
+    run(project, "git", "add", "notes.txt")
+    (project / "notes.txt").write_text("staged, then changed\n")
+    (project / "scratch.txt").write_text("untracked\n")
+    run(project, "git", "status")
+    before = state(project)
+    done = promote(project)
+    assert state(project) == before
+    assert run(project, "git", "show", f"{done.commit}:notes.txt") == "mine\n"
+    assert "scratch.txt" not in run(project, "git", "ls-tree", "-r", "--name-only", done.branch)
+
+
+def test_promoted_commit_holds_the_run_and_the_pin_it_was_judged_against(project: Path) -> None:
+    done = promote(project)
+    files = run(project, "git", "ls-tree", "-r", "--name-only", done.commit).split()
+    assert {
+        "dvc.yaml",
+        "dvc.lock",
+        "params.yaml",
+        "make.py",
+        "reports/verdict.json",
+        "reports/metrics.json",
+        ".dvc/config",
+        "models/.gitignore",
+    } <= set(files)
+    assert not [path for path in files if path.startswith(("models/onestep", "data/clips"))]
+    assert run(project, "git", "show", f"{done.commit}:dvc.lock") == (project / "dvc.lock").read_text()
+    assert json.loads(run(project, "git", "show", f"{done.commit}:data/production.json")) == {"champion": None}
+    assert json.loads(run(project, "git", "show", f"{done.branch}:data/production.json")) == {
+        "champion": {"tag": "onestep@v1.0.0", "sha256": sha256_folder(project / "models/onestep")}
+    }
+    assert run(project, "git", "rev-parse", f"{done.branch}^").strip() == done.commit
+
+
+def test_run_id_is_the_same_for_the_same_content(project: Path, finished_project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "second"
+    subprocess.run(["cp", "-a", str(finished_project), str(clone)], check=True)
+    assert promote(project).run == promote(clone).run
+
+
+def test_second_promotion_takes_the_next_version_and_number(project: Path, retrain: Retrain) -> None:
+    first = promote(project)
+    retrain(2)
+    second = promote(project)
+    assert (first.version_tag, first.stage_tag) == ("onestep@v1.0.0", "onestep#prod#1")
+    assert (second.version_tag, second.stage_tag) == ("onestep@v1.1.0", "onestep#prod#2")
+    assert second.previous is not None
+    assert second.previous.version_tag == first.version_tag
+    now = champion(project)
+    assert now is not None
+    assert (now.number, now.version, now.commit, now.sha256) == (2, "v1.1.0", second.commit, second.sha256)
+
+
+def test_gto_reads_the_promotion(project: Path) -> None:
+    promote(project)
+    shown = json.loads(run(project, "gto", "show", "--json"))
+    assert shown["onestep"]["version"] == "v1.0.0"
+    assert shown["onestep"]["stage"] == {"prod": "v1.0.0"}
+
+
+def test_champion_is_the_highest_number_and_none_before_the_first(project: Path) -> None:
+    assert champion(project) is None
+    done = promote(project)
+    for number in (2, 10):
+        run(project, "git", "tag", f"onestep#prod#{number}", done.commit)
+    now = champion(project)
+    assert now is not None
+    assert now.number == 10
+    run(project, "git", "tag", "onestep#prod!#11", done.commit)
+    assert champion(project) is None
+
+
+@pytest.mark.parametrize("verdict", ["hold", "reject"])
+def test_verdict_other_than_promote_is_refused_with_its_rules(project: Path, retrain: Retrain, verdict: str) -> None:
+    retrain(1, verdict=verdict)
+    before = refs(project)
+    with pytest.raises(PromotionRefused, match=f"'{verdict}', not 'promote' because of prompts") as refusal:
+        promote(project)
+    assert refusal.value.exit_code == 3
+    assert refs(project) == before
+
+
+def test_verdict_written_by_hand_is_refused(project: Path, retrain: Retrain) -> None:
+    retrain(1, verdict="reject")
+    verdict = json.loads((project / "reports/verdict.json").read_text())
+    (project / "reports/verdict.json").write_text(json.dumps(verdict | {"verdict": "promote"}))
+    with pytest.raises(NotReproduced, match=r"modified reports/verdict\.json"):
+        promote(project)
+
+
+@pytest.mark.parametrize(
+    ("path", "content"), [("params.yaml", "learning_rate: 5\nverdict: promote\n"), ("models/onestep/unet/weights", "9")]
+)
+def test_working_copy_that_does_not_match_the_lock_is_refused(project: Path, path: str, content: str) -> None:
+    (project / path).unlink()
+    (project / path).write_text(content)
+    before = refs(project)
+    with pytest.raises(NotReproduced, match=r"dvc\.lock does not match the working copy: .*train \(") as refusal:
+        promote(project)
+    assert refusal.value.exit_code == 4
+    assert refs(project) == before
+
+
+def test_run_whose_outs_are_not_in_the_cache_is_refused(project: Path) -> None:
+    subprocess.run(["rm", "-rf", str(project / ".dvc" / "cache")], check=True)
+    with pytest.raises(NotReproduced, match="models/onestep"):
+        promote(project)
+
+
+def test_champion_is_not_promoted_twice(project: Path) -> None:
+    promote(project)
+    before = refs(project)
+    with pytest.raises(AlreadyChampion, match=r"in production already, as onestep@v1\.0\.0") as refusal:
+        promote(project)
+    assert refusal.value.exit_code == 0
+    assert refs(project) == before
+
+
+def test_promotion_works_without_a_git_identity(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(project, "git", "config", "--unset", "user.name")
+    run(project, "git", "config", "--unset", "user.email")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    done = promote(project)
+    assert run(project, "git", "log", "-1", "--format=%an <%ae> %cn", done.commit) == (
+        "onestep <onestep@localhost> onestep\n"
+    )
+    assert "user" not in run(project, "git", "config", "--local", "--list").replace("remote", "")
+
+
+def test_fresh_clone_at_the_tag_pulls_the_promoted_model(project: Path, remote: Path, tmp_path: Path) -> None:
+    done = promote(project)
+    assert done.pushed
+    clone = tmp_path / "clone"
+    run(tmp_path, "git", "clone", "--quiet", "--branch", done.version_tag, str(project), str(clone))
+    run(clone, "dvc", "pull", "--quiet")
+    assert sha256_folder(clone / "models/onestep") == done.sha256
+    assert changes(clone) == []
+
+
+def test_failed_push_promotes_nothing(project: Path, remote: Path) -> None:
+    remote.write_text("a file where the remote's folder should be")
+    before = refs(project)
+    with pytest.raises(GraphError, match="nothing was promoted"):
+        promote(project)
+    assert refs(project) == before
+
+
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = Repository.update
+
+    def late(self: Repository, updates: object) -> None:
+        monkeypatch.setattr(Repository, "update", update)
+        winner = run(project, sys.executable, "-c", RIVAL)
+        assert winner.strip() == "onestep#prod#1"
+        update(self, updates)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Repository, "update", late)
+    with pytest.raises(PromotionRace, match=r"another promotion was faster, the champion is now onestep@v1\.0\.0"):
+        promote(project)
+    assert run(project, "git", "tag").split() == ["onestep#prod#1", "onestep@v1.0.0"]
+
+
+RIVAL = """
+from pathlib import Path
+from onestep.registry.promotion import promote
+print(promote(Path(".")).stage_tag)
+"""
+
+
+@pytest.mark.parametrize("survivors", [0, 1, 2])
+def test_kill_between_refs_leaves_the_old_champion_and_the_next_attempt_completes(
+    project: Path, monkeypatch: pytest.MonkeyPatch, survivors: int
+) -> None:
+    update = Repository.update
+
+    def killed(self: Repository, updates: list[object]) -> None:
+        if updates[:survivors]:
+            update(self, updates[:survivors])  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Repository, "update", killed)
+        with pytest.raises(KeyboardInterrupt):
+            promote(project)
+    assert champion(project) is None
+    done = promote(project)
+    now = champion(project)
+    assert now is not None
+    assert (now.tag, now.version_tag, now.commit) == ("onestep#prod#1", "onestep@v1.0.0", done.commit)
+    assert run(project, "git", "branch", "--list", "runs/*").split() == [done.branch]
+
+
+def test_merge_brings_lock_and_pin_and_keeps_other_work(project: Path) -> None:
+    (project / "notes.txt").write_text("still mine\n")
+    done = promote(project)
+    merge(project, done.branch)
+    assert run(project, "git", "rev-parse", "main") == run(project, "git", "rev-parse", done.branch)
+    assert run(project, "git", "status", "--porcelain").splitlines() == [" M notes.txt"]
+    pinned = read_pin(project / promotion.PIN)
+    assert pinned is not None
+    assert pinned.tag == "onestep@v1.0.0"
+
+
+@pytest.mark.parametrize("conflict", ["branch moved", "file changed"])
+def test_merge_refuses_what_it_would_overwrite(project: Path, conflict: str) -> None:
+    done = promote(project)
+    if conflict == "branch moved":
+        run(project, "git", "commit", "--quiet", "--allow-empty", "--message", "Later")
+    else:
+        (project / "data/production.json").write_text('{"champion": null, "note": 1}')
+    head = run(project, "git", "rev-parse", "HEAD")
+    with pytest.raises(PromotionRefused, match=f"git merge {done.branch}"):
+        merge(project, done.branch)
+    assert run(project, "git", "rev-parse", "HEAD") == head
