@@ -4,7 +4,7 @@ Unknown keys and impossible sizes are refused with one sentence that names the k
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -31,6 +31,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
 def nearest_frames(frames: int) -> int:
     """The nearest legal number of frames, 4k+1 (the VAE silently drops the rest otherwise)."""
     return max(TEMPORAL_STRIDE * round((frames - 1) / TEMPORAL_STRIDE), 0) + 1
@@ -39,6 +42,12 @@ def nearest_frames(frames: int) -> int:
 def nearest_side(pixels: int) -> int:
     """The nearest legal height or width: a positive multiple of 16."""
     return max(round(pixels / PIXEL_STRIDE), 1) * PIXEL_STRIDE
+
+
+class MachineSettings(Settings):
+    """What every stage does alike on this machine."""
+
+    threads: Count
 
 
 class FootageSettings(Settings):
@@ -64,7 +73,7 @@ class IngestSettings(Settings):
     clips_per_shot: Count
     cut_threshold: Positive
     min_brightness: Share
-    min_motion: Share
+    min_movement: Share
     duplicate_distance: Annotated[int, Field(ge=0, le=64)]
     crf: Annotated[int, Field(ge=0, le=51)]
     dev_share: Share
@@ -95,8 +104,15 @@ class ValidateSettings(Settings):
     min_train_clips: Count
     min_test_clips: Annotated[int, Field(ge=0)]
     brightness: tuple[Share, Share]
-    motion: tuple[Share, Share]
+    movement: tuple[Share, Share]
     max_quarantine_rate: Share
+
+
+class DriftSettings(Settings):
+    """When the footage counts as drifted from that of the model in production."""
+
+    distance: Positive
+    share: Share
 
 
 class FetchSettings(Settings):
@@ -172,6 +188,7 @@ class EvaluateSettings(Settings):
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
     seed: int
     gallery: Count
+    text_model: str | None
 
 
 class LatencySettings(Settings):
@@ -194,9 +211,11 @@ class GateSettings(Settings):
 class Params(Settings):
     """All of `params.yaml`, one group per stage."""
 
+    machine: MachineSettings
     footage: FootageSettings
     ingest: IngestSettings
     validate_: Annotated[ValidateSettings, Field(alias="validate")]
+    drift: DriftSettings
     base: FetchSettings
     judge: FetchSettings
     encode: EncodeSettings
@@ -214,10 +233,10 @@ class Params(Settings):
         return self
 
 
-def parse_params(content: Any, source: str) -> Params:
+def parse_settings(kind: type[AnySettings], content: Any, source: str) -> AnySettings:
     """Settings from parsed YAML; raises `SettingsError` with one sentence per wrong key, each naming `source`."""
     try:
-        return Params.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(source, problem) for problem in error.errors())) from error
 
@@ -230,7 +249,7 @@ def load_params(path: Path) -> Params:
         raise SettingsError(f"{path} does not exist: run from the project's root or pass --params") from error
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not valid YAML: {error}") from error
-    return parse_params(content, str(path))
+    return parse_settings(Params, content, str(path))
 
 
 def _sentence(source: str, problem: Any) -> str:

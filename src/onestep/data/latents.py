@@ -124,7 +124,8 @@ class LatentSet:
     @cached_property
     def _shards(self) -> dict[str, Any]:
         return {
-            name: safe_open(self.folder / name, framework="pt").get_slice("latents") for name in self.rows.shard.unique()
+            name: safe_open(self.folder / name, framework="pt").get_slice("latents")
+            for name in self.rows.shard.unique()
         }
 
     @property
@@ -138,7 +139,9 @@ class LatentSet:
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Latents `[B, C, T', H', W']` and text states `[B, L, D]` of the rows at these positions."""
         picked = self.rows.iloc[list(positions)]
-        latents = torch.cat([self._shards[shard][row : row + 1] for shard, row in zip(picked.shard, picked.row, strict=True)])
+        latents = torch.cat(
+            [self._shards[shard][row : row + 1] for shard, row in zip(picked.shard, picked.row, strict=True)]
+        )
         return latents, self._text["states"][torch.from_numpy(picked.caption_number.to_numpy().copy())]
 
     def text(self, captions: Sequence[str]) -> Tensor:

@@ -69,7 +69,7 @@ class Discriminator(nn.Module):
         for layer in layers:
             backbone.blocks[layer].register_forward_hook(self._keeper(layer))
 
-    def _keeper(self, layer: int):  # noqa: ANN202
+    def _keeper(self, layer: int):
         def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
             self._tokens[layer] = output
 

@@ -37,7 +37,14 @@ def teacher_step(
 
 
 def step_loss(
-    student: nn.Module, teacher: nn.Module, x: Tensor, text: Tensor, empty: Tensor, count: int, guidance: float, form: Form,
+    student: nn.Module,
+    teacher: nn.Module,
+    x: Tensor,
+    text: Tensor,
+    empty: Tensor,
+    count: int,
+    guidance: float,
+    form: Form,
     random: torch.Generator,
 ) -> Tensor:
     """The loss of one micro-batch: clean latents `x` `[B, C, T, H, W]`, text `[B, L, D]`, `count` fixed levels."""

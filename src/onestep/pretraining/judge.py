@@ -1,0 +1,120 @@
+"""Train the judge on real clips: once, before any student is scored, and then never again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from onestep.data.clips import load_frames, read_index
+from onestep.data.world import vocabulary
+from onestep.evaluation.faults import FAULTS
+from onestep.evaluation.judge import Judge, to_input
+from onestep.pretraining.settings import JudgeTraining
+from onestep.storage import replacing_folder, write_json
+
+_FAULTY_SHARE = 0.4  # of a batch: clips with one fault, from which only the fault head learns
+_FAULT_WEIGHT = 0.5
+_WARMUP_SHARE = 0.05
+_CALIBRATION_CLIPS = 1024
+
+
+@dataclass(frozen=True)
+class LabelledClips:
+    """Real clips uint8 `[N, T, H, W, 3]` and, for each attribute, the class number of each clip `[N]`."""
+
+    frames: np.ndarray
+    classes: dict[str, np.ndarray]
+
+
+def train_judge(clips: Path, out: Path, settings: JudgeTraining) -> None:
+    """Train on the train split and write the judge, with its accuracy on the held-out splits in `metrics.json`.
+
+    Raises `ValueError` when the clips carry no attributes, or a word that the world does not know.
+    """
+    index = read_index(clips)
+    splits = {name: _labelled(clips, index[index["split"] == name]) for name in ("train", "dev", "test")}
+    judge = fit(splits["train"], settings)
+    metrics = {name: accuracy(judge, part) for name, part in splits.items() if name != "train" and len(part.frames)}
+    with replacing_folder(out) as folder:
+        judge.save(folder)
+        write_json(folder / "metrics.json", {"train": {"clips": len(splits["train"].frames)}, **metrics})
+
+
+def fit(train: LabelledClips, settings: JudgeTraining) -> Judge:
+    """A judge trained on the clips: its probe on clean ones, its fault head on clips with one fault of a random strength.
+
+    The one augmentation is a small step in brightness: noise or blur would teach it to look past them.
+    """
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    vocabulary_seen = {name: words for name, words in vocabulary().items() if name in train.classes}
+    judge = Judge(vocabulary_seen, tuple(FAULTS), settings.width, settings.seed)
+    optimiser = torch.optim.AdamW(judge.parameters(), settings.learning_rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=settings.updates + 1, pct_start=_WARMUP_SHARE
+    )
+    judge.train()
+    for _ in range(settings.updates):
+        chosen = rng.integers(len(train.frames), size=settings.batch)
+        frames, grades = _with_faults(train.frames[chosen], rng)
+        clean = torch.from_numpy(grades.max(1) == 0)
+        targets = {name: torch.from_numpy(classes[chosen]) for name, classes in train.classes.items()}
+        brightness = torch.from_numpy(rng.uniform(-0.03, 0.03, (settings.batch, 1, 1, 1, 1)).astype(np.float32))
+        loss = _loss(judge, to_input(frames) + brightness, targets, clean, torch.from_numpy(grades))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    judge.eval().requires_grad_(False)
+    judge.calibrate(train.frames[rng.permutation(len(train.frames))[:_CALIBRATION_CLIPS]])
+    return judge
+
+
+def accuracy(judge: Judge, clips: LabelledClips) -> dict[str, Any]:
+    """Share of clips whose attribute the probe names rightly: `mean`, each attribute, and the number of `clips`."""
+    found = judge.attributes(clips.frames)
+    right = {name: float((found[name].argmax(1) == truth).mean()) for name, truth in clips.classes.items()}
+    return {"clips": len(clips.frames), "mean": float(np.mean(list(right.values()))), **right}
+
+
+def class_numbers(index: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The class number of each row's word, for each attribute; raises `ValueError` for a missing or unknown word."""
+    classes = {}
+    for name, words in vocabulary().items():
+        if name not in index.columns:
+            raise ValueError(f"clips.parquet has no column {name!r}: the judge is trained on clips with attributes")
+        numbers = index[name].map({word: number for number, word in enumerate(words)})
+        if numbers.isna().any():
+            unknown = sorted(map(str, index.loc[numbers.isna(), name].unique()))
+            raise ValueError(f"clips.parquet: {name} {unknown[0]!r} is unknown; known are {', '.join(words)}")
+        classes[name] = numbers.to_numpy(dtype=np.int64)
+    return classes
+
+
+def _labelled(clips: Path, index: pd.DataFrame) -> LabelledClips:
+    ids = index["clip_id"].tolist()
+    frames = load_frames(clips, ids) if ids else np.empty((0, 1, 1, 1, 3), np.uint8)
+    return LabelledClips(frames, class_numbers(index))
+
+
+def _with_faults(frames: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The clips, the last of them with one fault each, and the grade of every fault `[N, faults]`."""
+    frames, grades = frames.copy(), np.zeros((len(frames), len(FAULTS)), np.float32)
+    parts = np.array_split(np.arange(round(len(frames) * (1 - _FAULTY_SHARE)), len(frames)), len(FAULTS))
+    for number, (part, fault) in enumerate(zip(parts, FAULTS.values(), strict=True)):
+        strength = rng.uniform(0.02, 1.0, len(part)) ** 2  # faint ones more often: they are the hard ones
+        if len(part):
+            frames[part] = fault(frames[part], strength, rng)
+            grades[part, number] = np.sqrt(strength)
+    return frames, grades
+
+
+def _loss(judge: Judge, clips: Tensor, targets: dict[str, Tensor], clean: Tensor, grades: Tensor) -> Tensor:
+    logits, faults, _ = judge(clips)
+    entropy = [functional.cross_entropy(logits[name][clean], target[clean]) for name, target in targets.items()]
+    return torch.stack(entropy).mean() + _FAULT_WEIGHT * functional.mse_loss(faults, grades)

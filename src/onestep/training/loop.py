@@ -1,0 +1,209 @@
+"""The loop that every training stage shares: accelerate, seeds by step, averages, curves, sample sheets, exact resume.
+
+A method says what one update is; this module says when updates happen and what is kept. The random numbers of an update
+are derived anew from (seed, phase, step, process), so that a resumed run equals an unbroken one by construction.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from onestep.training.losses import finite
+from onestep.training.state import ResumePoint, flatten_optimizer, restore_optimizer
+
+
+class TrainingFailed(RuntimeError):
+    """Training cannot go on; the message says at which update and why."""
+
+
+class Method(Protocol):
+    """What a training stage does in one update; `loop.run` does the rest."""
+
+    modules: Mapping[str, torch.nn.Module]
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    averages: Mapping[str, Any]
+
+    def update(self, step: int, batches: "Batches") -> dict[str, float]:
+        """One optimiser step (all its micro-batches); returns the numbers to plot."""
+        ...
+
+    def preview(self) -> Tensor:
+        """Latents `[N, C, T, H, W]` of a few fixed captions from fixed noise, for the sample sheet."""
+        ...
+
+
+def autocast_dtype(precision: str, device: torch.device) -> str:
+    """Accelerate's name for the autocast type; `auto` is bf16 only where the hardware multiplies it natively.
+
+    A CPU without AVX512-BF16 or AMX emulates bf16 hundreds of times slower than float32.
+    """
+    if precision != "auto":
+        return {"fp32": "no", "bf16": "bf16"}[precision]
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported()
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if native else "no"
+
+
+def make_accelerator(precision: str, accumulate: int) -> Accelerator:
+    """An accelerator on whatever `accelerate launch` or `torchrun` set up, one process otherwise."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Accelerator(
+        mixed_precision=autocast_dtype(precision, device),
+        gradient_accumulation_steps=accumulate,
+        cpu=device.type == "cpu",
+        step_scheduler_with_optimizer=False,
+    )
+
+
+def seeded(*parts: object) -> torch.Generator:
+    """A CPU generator whose state depends on the parts alone."""
+    key = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key[:8]) % (1 << 63))
+
+
+class Source(Protocol):
+    """Examples by position: latents with their text states, or pixels."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, ...]:
+        """The tensors of these examples, each with the batch as its first axis."""
+        ...
+
+
+class Batches:
+    """The micro-batches of one update: examples drawn without replacement from a shuffle that is anew for each epoch."""
+
+    def __init__(self, source: Source, batch: int, accelerator: Accelerator, seed: int) -> None:
+        self.source, self.batch, self.accelerator, self.seed = source, batch, accelerator, seed
+
+    def __call__(self, step: int, micro: int, micros: int) -> tuple[Any, ...]:
+        """The source's tensors and the random generator of one micro-batch of update `step`, for this process."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        start = ((step * micros + micro) * world + rank) * self.batch
+        positions = [self._position(start + i) for i in range(self.batch)]
+        tensors = self.source.batch(positions)
+        return *(t.to(self.accelerator.device) for t in tensors), seeded(self.seed, step, micro, rank)
+
+    def _position(self, number: int) -> int:
+        epoch, place = divmod(number, len(self.source))
+        if getattr(self, "_epoch", None) != epoch:
+            self._epoch = epoch
+            self._order = torch.randperm(len(self.source), generator=seeded(self.seed, "epoch", epoch)).tolist()
+        return self._order[place]
+
+
+@dataclass
+class Plan:
+    """What `run` keeps of a training run, and when."""
+
+    stage: str
+    request: Mapping[str, Any]  # settings and input fingerprints: what a resume must match
+    updates: int
+    samples_every: int
+    checkpoint_every: int
+    curves: Path  # folder of dvclive's curves and the sample sheets
+    decode: Callable[[Tensor], Any]  # latents to uint8 clips, for the sample sheet
+    captions: Sequence[str] = field(default_factory=list)
+
+
+def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator) -> None:
+    """Run the plan's updates, resuming where an interrupted run of the same request stopped.
+
+    Raises `TrainingFailed` on a number that is not finite and `ResumeRefused` when the resume point is another run's.
+    """
+    point = ResumePoint(plan.stage, plan.request)
+    history = _restore(method, point)
+    live = _Curves(plan.curves, history) if accelerator.is_main_process else None
+    for step in _progress(range(len(history), plan.updates), plan, accelerator):
+        numbers = method.update(step, batches)
+        wrong = [name for name, value in numbers.items() if not finite(torch.tensor(value))]
+        if wrong:
+            raise TrainingFailed(
+                f"{plan.stage}: {', '.join(wrong)} is not finite at update {step}: lower the learning rate"
+            )
+        history.append(numbers)
+        done = step + 1
+        if live:
+            live.add(numbers)
+            if done % plan.samples_every == 0 or done == plan.updates:
+                live.sheet(done, plan, method)
+            if done % plan.checkpoint_every == 0 and done < plan.updates:
+                point.save({"history": history}, _tensors(method))
+        accelerator.wait_for_everyone()
+    if live:
+        live.end()
+
+
+def finish(plan: Plan) -> None:
+    """Forget the resume point: call once the outs are written."""
+    ResumePoint(plan.stage, plan.request).clear()
+
+
+def _tensors(method: Method) -> dict[str, dict[str, Tensor]]:
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, module in method.modules.items():
+        groups[f"module.{name}"] = dict(module.state_dict())
+    for name, optimizer in method.optimizers.items():
+        groups[f"optimizer.{name}"] = flatten_optimizer(optimizer)
+    for name, average in method.averages.items():
+        groups[f"average.{name}"] = average.state_dict()
+    return groups
+
+
+def _restore(method: Method, point: ResumePoint) -> list[dict[str, float]]:
+    found = point.load()
+    if found is None:
+        return []
+    progress, groups = found
+    for name, module in method.modules.items():
+        module.load_state_dict(groups[f"module.{name}"])
+    for name, optimizer in method.optimizers.items():
+        restore_optimizer(optimizer, groups.get(f"optimizer.{name}", {}))
+    for name, average in method.averages.items():
+        average.load_state_dict(groups[f"average.{name}"])
+    return list(progress["history"])
+
+
+def _progress(steps: range, plan: Plan, accelerator: Accelerator) -> Iterable[int]:
+    from rich.progress import track
+
+    if not accelerator.is_main_process:
+        return steps
+    if steps.start:
+        accelerator.print(f"{plan.stage}: resumed at update {steps.start} of {plan.updates}")
+    return track(steps, description=plan.stage, total=plan.updates, completed=steps.start)
+
+
+class _Curves:
+    """dvclive's curves, written anew from the history on a resume, so that no point stands twice."""
+
+    def __init__(self, folder: Path, history: Sequence[Mapping[str, float]]) -> None:
+        from dvclive import Live
+
+        self.folder = folder
+        self.live = Live(dir=str(folder), save_dvc_exp=False, dvcyaml=None, report=None, cache_images=False)
+        for numbers in history:
+            self.add(numbers)
+
+    def add(self, numbers: Mapping[str, float]) -> None:
+        for name, value in numbers.items():
+            self.live.log_metric(name, value)
+        self.live.next_step()
+
+    def sheet(self, step: int, plan: Plan, method: Method) -> None:
+        from onestep.pictures import contact_sheet
+
+        clips = plan.decode(method.preview())
+        contact_sheet(list(zip(plan.captions, clips, strict=True)), self.folder / f"samples-{step:05d}.png")
+
+    def end(self) -> None:
+        self.live.end()
