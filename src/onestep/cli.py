@@ -20,6 +20,7 @@ app.add_typer(pretrain, name="pretrain", rich_help_panel="Making a base model")
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.")]
 Out = Annotated[Path, typer.Option(help="Where the result goes.")]
+Curves = Annotated[Path, typer.Option(help="Folder of the training curves and sample sheets.")]
 PARAMS = Path("params.yaml")
 STAGES = "Stages (what `dvc repro` runs)"
 
@@ -72,6 +73,78 @@ def validate(
     run(clips, out, page, settings.validate_, settings.ingest)
 
 
+@app.command(rich_help_panel=STAGES)
+def base(out: Out, params: ParamsFile = PARAMS) -> None:
+    """Fetch the multi-step base model by URL, check it, record its fingerprint."""
+    from onestep.models.fetch import fetch_folder
+    from onestep.models.pipeline import load_pipeline
+
+    sha256 = fetch_folder(_params(params).base, out)
+    load_pipeline(out)
+    print(f"base sha256 {sha256}")
+
+
+@app.command(rich_help_panel=STAGES)
+def judge(out: Out, params: ParamsFile = PARAMS) -> None:
+    """Fetch the judge by URL, check it, record its fingerprint."""
+    from onestep.evaluation.judge import load_judge
+    from onestep.models.fetch import fetch_folder
+
+    sha256 = fetch_folder(_params(params).judge, out)
+    load_judge(out)
+    print(f"judge sha256 {sha256}")
+
+
+@app.command(rich_help_panel=STAGES)
+def encode(clips: Path, base: Path, validation: Path, out: Out, params: ParamsFile = PARAMS) -> None:
+    """Encode clips and captions into latents and text states."""
+    from onestep.data.latents import encode as run
+
+    run(clips, base, validation, out, _params(params).encode)
+
+
+@app.command(rich_help_panel=STAGES)
+def consistency(latents: Path, base: Path, out: Out, curves: Curves, params: ParamsFile = PARAMS) -> None:
+    """Few-step initialisation: consistency distillation of the base (APT section 3.2)."""
+    from onestep.training.consistency import train_consistency
+
+    train_consistency(latents, base, out, curves, _params(params).consistency)
+
+
+@app.command(rich_help_panel=STAGES)
+def adversarial(
+    latents: Path,
+    base: Path,
+    consistency: Path,
+    out: Out,
+    discriminator: Annotated[Path, typer.Option(help="Where the discriminator goes.")],
+    curves: Curves,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Adversarial post-training against real clips (APT section 3.3): the one-step model."""
+    from onestep.training.adversarial import train_adversarial
+
+    train_adversarial(latents, base, consistency, out, discriminator, curves, _params(params).adversarial)
+
+
+@app.command(rich_help_panel=STAGES)
+def samples(
+    model: Path,
+    clips: Path,
+    out: Out,
+    family: Annotated[str, typer.Option(help="teacher | onestep | consistency | champion")],
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Sample one family of models from the test prompts, all with the same noise."""
+    from onestep.evaluation.sampling import sample_student, sample_teacher
+
+    settings = _params(params)
+    if family == "teacher":
+        sample_teacher(model, clips, out, settings.encode.text_tokens, settings.samples)
+    else:
+        sample_student(model, family, clips, out, settings.encode.text_tokens, settings.samples)
+
+
 @pretrain.command("footage")
 def pretrain_footage(out: Out, params: ParamsFile = PARAMS) -> None:
     """Render the footage that the bundled models are trained on."""
@@ -91,7 +164,7 @@ def pretrain_ingest(source: str, out: Out, params: ParamsFile = PARAMS) -> None:
 
 
 @pretrain.command("vae")
-def pretrain_vae(clips: Path, out: Out, curves: Path, params: ParamsFile = PARAMS) -> None:
+def pretrain_vae(clips: Path, out: Out, curves: Curves, params: ParamsFile = PARAMS) -> None:
     """Train the autoencoder."""
     from onestep.pretraining.settings import load_pretraining
     from onestep.pretraining.vae import train_vae
@@ -99,6 +172,17 @@ def pretrain_vae(clips: Path, out: Out, curves: Path, params: ParamsFile = PARAM
     settings = load_pretraining(params)
     _pin_threads(settings.machine.threads)
     train_vae(clips, out, curves, settings.vae)
+
+
+@pretrain.command("teacher")
+def pretrain_teacher(clips: Path, vae: Path, out: Out, curves: Curves, params: ParamsFile = PARAMS) -> None:
+    """Train the multi-step transformer and its text encoder, and write the whole pipeline."""
+    from onestep.pretraining.settings import load_pretraining
+    from onestep.pretraining.teacher import train_teacher
+
+    settings = load_pretraining(params)
+    _pin_threads(settings.machine.threads)
+    train_teacher(clips, vae, out, curves, settings.teacher)
 
 
 def main() -> None:

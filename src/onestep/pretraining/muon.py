@@ -47,7 +47,8 @@ class Muon(torch.optim.Optimizer):
 def split_parameters(module: nn.Module, by_matrix: Iterable[str]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """A module's trained parameters as (for Muon, for Adam): Muon takes weights of two or more axes below these prefixes."""
     prefixes = tuple(by_matrix)
-    muon, adam = [], []
+    muon: list[nn.Parameter] = []
+    adam: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             (muon if parameter.ndim >= 2 and name.startswith(prefixes) else adam).append(parameter)

@@ -116,8 +116,8 @@ class TeacherMethod:
             for name, texts in {"captions": [*captions, ""], "preview": preview_captions, "empty": [""]}.items()
         }
         matrices, rest = split_parameters(networks, ["transformer.blocks"])
-        self.modules = {"networks": networks}
-        self.optimizers = {
+        self.modules: dict[str, Any] = {"networks": networks}
+        self.optimizers: dict[str, Any] = {
             "muon": Muon(matrices, settings.muon_lr),
             "adam": torch.optim.AdamW(rest, settings.adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
         }

@@ -95,8 +95,8 @@ class VaeMethod:
     def __init__(self, vae: AutoencoderKLWan, settings: VaeTraining, preview: Tensor) -> None:
         self.vae, self.settings, self._preview = vae, settings, preview
         matrices, rest = split_parameters(vae, CONVOLUTIONS)
-        self.modules = {"vae": vae}
-        self.optimizers = {
+        self.modules: dict[str, Any] = {"vae": vae}
+        self.optimizers: dict[str, Any] = {
             "muon": Muon(matrices, settings.muon_lr),
             "adam": torch.optim.AdamW(rest, settings.adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
         }

@@ -6,18 +6,22 @@ pairing, R2 beside R1, logit centring (RECIPE of the project: R3GAN arXiv 2501.0
 """
 
 import copy
-from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors.torch import save_file
 from torch import Tensor
 
 from onestep.config import AdversarialSettings
 from onestep.models.averages import Average
 from onestep.models.discriminator import Discriminator
-from onestep.models.pipeline import VideoPipeline, predict_sample
-from onestep.training.loop import Batches, seeded
+from onestep.models.pipeline import VideoPipeline, load_pipeline, predict_sample
+from onestep.storage import replacing_folder
+from onestep.training.loop import Batches, LossOf, accumulated, make_accelerator, run, seeded
 from onestep.training.losses import LOSSES, approximated_penalty, centring, shift_timesteps
+from onestep.training.stage import open_stage, save_model
 
 BETAS = (0.0, 0.9)
 
@@ -31,8 +35,7 @@ class Adversarial:
         base: VideoPipeline,
         settings: AdversarialSettings,
         accelerator: Accelerator,
-        preview_text: Tensor,
-        latent_shape: Sequence[int],
+        preview: tuple[Tensor, Tensor],
     ) -> None:
         self.settings, self.accelerator, self.form = settings, accelerator, student.form
         self.backbone = base.transformer
@@ -45,11 +48,10 @@ class Adversarial:
             generator, discriminator, g_optimizer, d_optimizer
         )
         self.average = Average(generator, settings.ema)
-        self.modules = {"generator": generator, "discriminator": discriminator}
-        self.optimizers = {"generator": g_optimizer, "discriminator": d_optimizer}
-        self.averages = {"generator": self.average}
-        noise = torch.randn((len(preview_text), *latent_shape), generator=seeded(settings.seed, "preview"))
-        self._preview = (noise.to(accelerator.device), preview_text.to(accelerator.device))
+        self.modules: dict[str, Any] = {"generator": generator, "discriminator": discriminator}
+        self.optimizers: dict[str, Any] = {"generator": g_optimizer, "discriminator": d_optimizer}
+        self.averages: dict[str, Any] = {"generator": self.average}
+        self._preview = preview
         self.d_loss, self.g_loss = LOSSES[settings.loss]
 
     def update(self, step: int, batches: Batches) -> dict[str, float]:
@@ -57,10 +59,10 @@ class Adversarial:
         images = step < self.settings.image_updates
         if step == self.settings.image_updates > 0:
             self._enter_video()
-        numbers = self._accumulate(self.discriminator_step, self.d_optimizer, 2 * step, batches, images)
+        numbers = self._step(self.discriminator_step, self.d_optimizer, 2 * step, batches, images)
         phase_start = 0 if images else self.settings.image_updates
         if step - phase_start >= self.settings.discriminator_warmup:
-            numbers |= self._accumulate(self.generator_step, self.g_optimizer, 2 * step + 1, batches, images)
+            numbers |= self._step(self.generator_step, self.g_optimizer, 2 * step + 1, batches, images)
             self.average.update(self.modules["generator"])
         return numbers
 
@@ -110,19 +112,12 @@ class Adversarial:
         self.average.copy_to(averaged)
         return self.generate(averaged, *self._preview)
 
-    def _accumulate(self, loss_of, optimizer, draw: int, batches: Batches, images: bool) -> dict[str, float]:
-        totals: dict[str, float] = {}
-        micros = self.settings.accumulate
-        for micro in range(micros):
-            with self.accelerator.accumulate(self.generator, self.discriminator):
-                x, text, random = batches(draw, micro, micros)
-                loss, numbers = loss_of(x[:, :, :1] if images else x, text, random)
-                self.accelerator.backward(loss)
-                optimizer.step()
-                optimizer.zero_grad()
-            for name, value in numbers.items():
-                totals[name] = totals.get(name, 0.0) + value / micros
-        return totals
+    def _step(self, loss_of: LossOf, optimizer: Any, draw: int, batches: Batches, images: bool) -> dict[str, float]:
+        def loss(x: Tensor, text: Tensor, random: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+            return loss_of(x[:, :, :1] if images else x, text, random)
+
+        models = (self.generator, self.discriminator)
+        return accumulated(loss, models, optimizer, self.accelerator, batches, draw, self.settings.accumulate)
 
     def _enter_video(self) -> None:
         """Between images and video: the averaged generator goes on, the discriminator starts again from the base (APT 3.4)."""
@@ -148,8 +143,34 @@ def _trained(discriminator: Discriminator) -> list[torch.nn.Parameter]:
     return [p for p in discriminator.parameters() if p.requires_grad]
 
 
-def _trainable(discriminator: torch.nn.Module) -> None:
+def _trainable(discriminator: Discriminator) -> None:
     discriminator.requires_grad_(True)
     backbone = discriminator.backbone
     backbone.proj_out.requires_grad_(False)
     backbone.scale_shift_table.requires_grad_(False)
+
+
+def train_adversarial(
+    latents: Path,
+    base: Path,
+    consistency: Path,
+    out: Path,
+    discriminator_out: Path,
+    curves: Path,
+    settings: AdversarialSettings,
+) -> None:
+    """The `adversarial` stage: latents, base and consistency model → the one-step pipeline folder and its discriminator.
+
+    Raises `LatentsError` when the latents were made by another base, `ResumeRefused`, `TrainingFailed`.
+    """
+    stage = open_stage("adversarial", latents, {"base": base, "consistency": consistency}, settings, curves)
+    accelerator = make_accelerator(settings.precision, settings.accumulate)
+    student = load_pipeline(consistency).to(accelerator.device)
+    preview = stage.preview(student, seeded(settings.seed, "preview"))
+    method = Adversarial(student, load_pipeline(base).to(accelerator.device), settings, accelerator, preview)
+    plan = stage.plan(student.decode_video)
+    run(method, Batches(stage.training, settings.batch, accelerator, settings.seed), plan, accelerator)
+    if accelerator.is_main_process:
+        with replacing_folder(discriminator_out) as partial:
+            save_file(method.modules["discriminator"].state_dict(), partial / "discriminator.safetensors")
+    save_model(student, method.average, method.modules["generator"], plan, accelerator, out, stage)

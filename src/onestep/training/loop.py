@@ -22,12 +22,15 @@ class TrainingFailed(RuntimeError):
     """Training cannot go on; the message says at which update and why."""
 
 
+LossOf = Callable[..., tuple[Tensor, dict[str, float]]]  # (x, text, random) → loss and numbers to plot
+
+
 class Method(Protocol):
     """What a training stage does in one update; `loop.run` does the rest."""
 
-    modules: Mapping[str, torch.nn.Module]
-    optimizers: Mapping[str, torch.optim.Optimizer]
-    averages: Mapping[str, Any]
+    modules: dict[str, Any]
+    optimizers: dict[str, Any]
+    averages: dict[str, Any]
 
     def update(self, step: int, batches: "Batches") -> dict[str, float]:
         """One optimiser step (all its micro-batches); returns the numbers to plot."""
@@ -141,6 +144,28 @@ def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator) 
         accelerator.wait_for_everyone()
     if live:
         live.end()
+
+
+def accumulated(
+    loss_of: LossOf,
+    models: Sequence[torch.nn.Module],
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    batches: Batches,
+    step: int,
+    micros: int,
+) -> dict[str, float]:
+    """One optimiser step over `micros` micro-batches; the numbers to plot, averaged over them."""
+    totals: dict[str, float] = {}
+    for micro in range(micros):
+        with accelerator.accumulate(*models):
+            loss, numbers = loss_of(*batches(step, micro, micros))
+            accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+        for name, value in numbers.items():
+            totals[name] = totals.get(name, 0.0) + value / micros
+    return totals
 
 
 def finish(plan: Plan) -> None:

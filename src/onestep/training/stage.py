@@ -1,0 +1,100 @@
+"""What the training stages share around their loop: inputs checked, a plan made, the averaged model written."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from onestep.config import AdversarialSettings, ConsistencySettings
+from onestep.data.latents import LatentSet, open_latents
+from onestep.models.averages import Average
+from onestep.models.pipeline import VideoPipeline, fingerprint
+from onestep.storage import replacing_folder, sha256_folder
+from onestep.training.loop import Plan, finish
+
+PREVIEWS = 12
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training stage's checked inputs."""
+
+    name: str
+    settings: ConsistencySettings | AdversarialSettings
+    training: LatentSet
+    dev: LatentSet
+    fingerprints: Mapping[str, str]
+    curves: Path
+    updates: int
+
+    def preview(self, pipeline: VideoPipeline, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Fixed noise `[N, C, T, H, W]` and text states `[N, L, D]` of the first dev captions."""
+        captions = self.preview_captions
+        noise = torch.randn((len(captions), *self.training.record["latent_shape"]), generator=random)
+        return noise.to(pipeline.device), self.dev.text(captions).to(pipeline.device)
+
+    @property
+    def preview_captions(self) -> list[str]:
+        """Captions of the sample sheets: the first distinct ones of the dev split."""
+        return list(dict.fromkeys(self.dev.rows.caption))[:PREVIEWS]
+
+    def plan(self, decode: Callable[[Tensor], np.ndarray]) -> Plan:
+        """The loop's plan."""
+        return Plan(
+            stage=self.name,
+            request={"settings": self.settings.model_dump(mode="json"), **self.fingerprints},
+            updates=self.updates,
+            samples_every=self.settings.samples_every,
+            checkpoint_every=self.settings.checkpoint_every,
+            curves=self.curves,
+            decode=decode,
+            captions=self.preview_captions,
+        )
+
+
+def open_stage(
+    name: str,
+    latents: Path,
+    models: Mapping[str, Path],
+    settings: ConsistencySettings | AdversarialSettings,
+    curves: Path,
+) -> Stage:
+    """Check that the latents were made by `models["base"]` and open them; raises `LatentsError`."""
+    prints = {role: fingerprint(folder) for role, folder in models.items()} | {"latents": sha256_folder(latents)}
+    updates = settings.updates + (settings.image_updates if isinstance(settings, AdversarialSettings) else 0)
+    return Stage(
+        name=name,
+        settings=settings,
+        training=open_latents(latents, "train", prints["base"]),
+        dev=open_latents(latents, "dev", prints["base"]),
+        fingerprints=prints,
+        curves=curves,
+        updates=updates,
+    )
+
+
+def save_model(
+    pipeline: VideoPipeline,
+    average: Average,
+    network: torch.nn.Module,
+    plan: Plan,
+    accelerator: Accelerator,
+    out: Path,
+    stage: Stage,
+) -> None:
+    """Write the averaged network as a pipeline folder in stock layout, then forget the resume point."""
+    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        return
+    average.copy_to(network)
+    record: dict[str, Any] = {
+        key: stage.training.record[key] for key in ("frames", "height", "width", "fps", "text_tokens")
+    }
+    with replacing_folder(out) as partial:
+        pipeline.save(partial, name=stage.name, base_sha256=stage.fingerprints["base"], **record)
+    finish(plan)
