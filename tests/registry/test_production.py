@@ -8,8 +8,7 @@ import pytest
 from onestep.registry.production import ProductionError, fetch_production, pin_content, read_pin
 from onestep.registry.promotion import PIN, merge, promote
 from onestep.storage import StorageError, sha256_folder
-
-from .conftest import reproduce, run
+from tests.toy_project import reproduce, run
 
 Retrain = Callable[..., None]
 

@@ -12,8 +12,7 @@ from onestep.registry.production import champion, read_pin
 from onestep.registry.promotion import AlreadyChampion, NotReproduced, PromotionRace, PromotionRefused, merge, promote
 from onestep.registry.repository import Repository
 from onestep.storage import sha256_folder
-
-from .conftest import run
+from tests.toy_project import run
 
 Retrain = Callable[..., None]
 

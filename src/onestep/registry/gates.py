@@ -14,7 +14,7 @@ The verdict is `reject` when any rule failed, else `hold` when any rule is held 
 improvement, else `promote`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +22,11 @@ from typing import Any, Literal
 from onestep.config import GateSettings
 from onestep.registry.production import read_pin
 from onestep.registry.rules import CANDIDATE, RULES, Evidence, RuleResult
-from onestep.storage import read_json, sha256_file, write_json
+from onestep.storage import StorageError, read_json, sha256_file, write_json
 
 Verdict = Literal["promote", "hold", "reject"]
+
+VERDICT = "reports/verdict.json"
 
 
 def gate(metrics: Path, latency: Path, validation: Path, production: Path, out: Path, settings: GateSettings) -> None:
@@ -62,3 +64,26 @@ def decide(results: Iterable[RuleResult]) -> tuple[Verdict, str]:
     if by_outcome["unmeasured"]:
         sentence += "; not measured: " + ", ".join(result.name for result in by_outcome["unmeasured"])
     return "promote", sentence + "."
+
+
+def read_verdict(root: Path, path: str = VERDICT) -> dict[str, Any]:
+    """The verdict of the working copy at `root`; raises `StorageError` where it is missing or of another shape."""
+    content = read_json(root / path)
+    if not isinstance(content, dict) or not {"verdict", "reason", "rules"} <= content.keys():
+        raise StorageError(f"{root / path} is not a verdict: run dvc repro")
+    return content
+
+
+def as_markdown(verdict: Mapping[str, Any]) -> str:
+    """A verdict as a page: the sentence, and every rule with its numbers."""
+    lines = [f"# {str(verdict['verdict']).capitalize()}", "", verdict["reason"], ""]
+    lines += ["| rule | outcome | observed | interval | limit |", "|---|---|---|---|---|"]
+    for rule in verdict["rules"]:
+        low, high = rule.get("low"), rule.get("high")
+        interval = "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
+        numbers = ("" if rule.get(key) is None else f"{rule[key]:.4g}" for key in ("observed", "limit"))
+        observed, limit = numbers
+        lines.append(f"| {rule['name']} | {rule['outcome']} | {observed} | {interval} | {limit} |")
+    if unmeasured := verdict.get("unmeasured"):
+        lines += ["", *(f"Not measured: {name} ({reason})." for name, reason in sorted(unmeasured.items()))]
+    return "\n".join(lines) + "\n"

@@ -54,9 +54,10 @@ def plan(root: Path) -> list[PlannedStage]:
         affected: set[Any] = set()
         planned = []
         for stage in stages:
-            if stage.addressing in changed or any(needed in affected for needed in graph.successors(stage)):
+            name = _address(stage, Path(repo.root_dir))
+            if name in changed or any(needed in affected for needed in graph.successors(stage)):
                 affected.add(stage)
-            planned.append(PlannedStage(stage.addressing, stage.addressing in changed, stage in affected))
+            planned.append(PlannedStage(name, name in changed, stage in affected))
     return planned
 
 
@@ -112,6 +113,12 @@ def push(root: Path) -> bool:
         except Exception as error:  # every kind of remote fails in its own way
             raise GraphError(f"dvc push failed, nothing was promoted: {error}") from error
     return True
+
+
+def _address(stage: Any, top: Path) -> str:
+    """How `dvc repro` names a stage from the top, wherever this process stands."""
+    folder = Path(stage.path).parent.relative_to(top).as_posix()
+    return str(stage.name) if folder == "." else f"{folder}/{GRAPH}:{stage.name}"
 
 
 def _changed_stages(root: Path) -> set[str]:

@@ -17,10 +17,13 @@ leaves the old champion, and the next attempt takes up what is there.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from onestep.registry import graph
+from onestep.registry.gates import VERDICT, read_verdict
 from onestep.registry.production import (
     MODEL,
     STAGE,
@@ -33,9 +36,8 @@ from onestep.registry.production import (
     registered,
 )
 from onestep.registry.repository import GitError, RefUpdate, Repository
-from onestep.storage import read_json, sha256_folder
+from onestep.storage import sha256_folder
 
-VERDICT = "reports/verdict.json"
 METRICS = "reports/metrics.json"
 PIN = "data/production.json"
 FIRST_VERSION = "v1.0.0"
@@ -87,7 +89,7 @@ def promote(root: Path, verdict: str = VERDICT, metrics: str = METRICS, pin: str
     push fails, `GitError` when git does.
     """
     repository = Repository(root)
-    _require_promote(read_json(root / verdict), verdict)
+    _require_promote(read_verdict(root, verdict), verdict)
     if found := graph.changes(root):
         raise NotReproduced(f"{graph.LOCK} does not match the working copy: {'; '.join(found)}; run dvc repro first")
     sha256 = sha256_folder(root / graph.artifact_path(repository, MODEL))
@@ -177,13 +179,11 @@ def _record(repository: Repository, candidate: _Candidate, previous: Champion | 
     return Promotion(candidate.run, branch, commit, version_tag, stage_tag, candidate.sha256, previous, pushed)
 
 
-def _require_promote(verdict: dict[str, object], path: str) -> None:
-    if verdict.get("verdict") == "promote":
-        return
-    rules = verdict.get("rules")
-    failing = [r["name"] for r in rules if r["outcome"] in ("failed", "held")] if isinstance(rules, list) else []
-    detail = f" because of {', '.join(failing)}" if failing else ""
-    raise PromotionRefused(f"{path} says {verdict.get('verdict')!r}, not 'promote'{detail}")
+def _require_promote(verdict: Mapping[str, Any], path: str) -> None:
+    if verdict["verdict"] != "promote":
+        failing = [rule["name"] for rule in verdict["rules"] if rule["outcome"] in ("failed", "held")]
+        detail = f" because of {', '.join(failing)}" if failing else ""
+        raise PromotionRefused(f"{path} says {verdict['verdict']!r}, not 'promote'{detail}")
 
 
 def _require_recorded(repository: Repository, tree: str, paths: tuple[str, ...]) -> None:

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from onestep.registry.graph import GraphError, artifact_path, changes, kept_in_git, open_graph, plan
+from onestep.registry.repository import Repository
+
+
+def test_plan_has_the_graphs_order_and_everything_below_a_change_as_affected(project: Path) -> None:
+    assert [(stage.name, stage.affected) for stage in plan(project)] == [
+        ("ingest", False),
+        ("train", False),
+        ("gate", False),
+    ]
+    (project / "params.yaml").write_text("learning_rate: 8\nverdict: promote\n")
+    assert [(stage.name, stage.changed, stage.affected) for stage in plan(project)] == [
+        ("ingest", False, False),
+        ("train", True, True),
+        ("gate", False, True),
+    ]
+
+
+def test_git_keeps_what_dvc_does_not(project: Path) -> None:
+    kept = kept_in_git(project)
+    assert {"dvc.lock", "dvc.yaml", "make.py", "params.yaml", "reports/verdict.json"} <= set(kept)
+    assert not [path for path in kept if path in ("models/onestep", "data/clips", "notes.txt")]
+
+
+def test_finished_run_has_no_changes(project: Path) -> None:
+    assert changes(project) == []
+
+
+def test_artifact_is_found_by_name_and_its_absence_named(project: Path) -> None:
+    repository = Repository(project)
+    assert artifact_path(repository, "onestep") == "models/onestep"
+    assert artifact_path(repository, "clips", "HEAD") == "data/clips"
+    with pytest.raises(GraphError, match=r"dvc\.yaml at HEAD has no artifact 'other'"):
+        artifact_path(repository, "other", "HEAD")
+
+
+def test_folder_without_a_graph_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GraphError, match="is not a DVC project"):
+        open_graph(tmp_path)
