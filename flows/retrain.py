@@ -19,7 +19,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from onestep.registry.gates import as_markdown, read_verdict
 from onestep.registry.graph import plan
-from onestep.registry.promotion import AlreadyChampion, promote
+from onestep.registry.promotion import AlreadyChampion, PromotionRefused, merge, promote
 
 STOP_TIMEOUT_S = 10
 
@@ -70,13 +70,17 @@ def run_stage(root: Path, stage: str) -> StageRun:
 
 @task
 def promote_candidate(root: Path) -> str:
-    """Promote the candidate; the champion itself is no failure."""
+    """Promote the candidate and fast-forward the branch to its record; what stands in the way delays only the merge."""
     try:
         done = promote(root)
     except AlreadyChampion as known:
         get_run_logger().info(str(known))
         return str(known)
     get_run_logger().info(f"{done.version_tag} is in production ({done.stage_tag}), recorded on {done.branch}")
+    try:
+        merge(root, done.branch)
+    except PromotionRefused as conflict:
+        get_run_logger().warning(f"promoted, but not merged yet: {conflict}")
     return f"promoted {done.version_tag}"
 
 

@@ -14,6 +14,7 @@ import pytest
 from flows.retrain import retrain as retrain_flow
 
 from onestep.registry.production import champion
+from tests.toy_project import run
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,7 +71,9 @@ def test_only_stages_with_work_to_do_run_and_a_passed_verdict_is_promoted(projec
     assert statuses() == {"ingest": "cached", "train": "ran", "gate": "ran"}
     assert list(statuses()) == ["ingest", "train", "gate"]
     assert last_artifact("verdict").startswith("# Promote")
-    assert champion(project) is not None
+    promoted = champion(project)
+    assert promoted is not None
+    assert run(project, "git", "rev-parse", "HEAD^").strip() == promoted.commit
     wait_for(lambda: "train works" in logged_lines(), 20, "the stage's line in the server's log")
 
 

@@ -77,6 +77,7 @@ def test_run_id_is_the_same_for_the_same_content(project: Path, finished_project
 
 def test_second_promotion_takes_the_next_version_and_number(project: Path, retrain: Retrain) -> None:
     first = promote(project)
+    merge(project, first.branch)
     retrain(2)
     second = promote(project)
     assert (first.version_tag, first.stage_tag) == ("onestep@v1.0.0", "onestep#prod#1")
@@ -200,6 +201,27 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     with pytest.raises(PromotionRace, match=r"another promotion was faster, the champion is now onestep@v1\.0\.0"):
         promote(project)
     assert run(project, "git", "tag").split() == ["onestep#prod#1", "onestep@v1.0.0"]
+
+
+def test_promotion_that_another_overtakes_during_its_push_is_told(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow_push(root: Path) -> bool:
+        run(project, sys.executable, "-c", RIVAL)
+        return False
+
+    monkeypatch.setattr(promotion.graph, "push", slow_push)
+    with pytest.raises(PromotionRace, match="another promotion was faster"):
+        promote(project)
+    assert len(run(project, "git", "tag").split()) == 2
+
+
+def test_run_judged_against_another_champion_than_todays_is_refused(project: Path, retrain: Retrain) -> None:
+    promote(project)
+    retrain(2)
+    with pytest.raises(PromotionRace, match=r"pins no champion, but in production is onestep@v1\.0\.0") as refusal:
+        promote(project)
+    assert refusal.value.exit_code == 5
 
 
 RIVAL = """

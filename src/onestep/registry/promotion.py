@@ -8,8 +8,8 @@ What is written, in one transaction of refs:
 * the tags `onestep@vX.Y.Z` (version) and `onestep#prod#N` (stage) on the run's commit, in GTO's grammar.
 
 The user's branch, index and working tree stay as they are, so `dvc repro` afterwards has nothing to do. The promotion
-counts for later runs once the branch is merged (`merge`, or `git merge runs/<id>`); the next `dvc repro` then compares
-with the new champion.
+counts for later runs once the branch is merged (`merge`, or `git merge runs/<id>`): the next `dvc repro` then compares
+with the new champion. A run that was judged against another champion than the one in production is not promoted.
 
 The refs move by compare-and-swap: of two promotions at once one wins. The stage tag moves last, so a kill in between
 leaves the old champion, and the next attempt takes up what is there.
@@ -33,6 +33,7 @@ from onestep.registry.production import (
     assignments,
     champion,
     pin_content,
+    read_pin,
     registered,
 )
 from onestep.registry.repository import GitError, RefUpdate, Repository
@@ -62,7 +63,7 @@ class NotReproduced(PromotionRefused):
 
 
 class PromotionRace(PromotionRefused):
-    """Another promotion moved the tags first."""
+    """The champion is not, or no longer, the one that the verdict was judged against."""
 
     exit_code = 5
 
@@ -85,7 +86,8 @@ def promote(root: Path, verdict: str = VERDICT, metrics: str = METRICS, pin: str
     """Promote the model of the working copy; paths are relative to `root`, the folder that holds `dvc.yaml`.
 
     Data goes to the default DVC remote, where there is one, before any ref names it. Raises a `PromotionRefused` whose
-    `exit_code` tells the cases apart (3 verdict, 4 not reproduced, 5 race, 0 already champion), `GraphError` when the
+    `exit_code` tells the cases apart (3 verdict, 4 not reproduced, 5 another champion than the verdict's, 0 already
+    champion), `GraphError` when the
     push fails, `GitError` when git does.
     """
     repository = Repository(root)
@@ -97,12 +99,15 @@ def promote(root: Path, verdict: str = VERDICT, metrics: str = METRICS, pin: str
     if previous and previous.sha256 == sha256:
         raise AlreadyChampion(f"this model is in production already, as {previous.version_tag} ({previous.tag})")
 
+    _require_judged_against(previous, read_pin(root / pin), pin)
+    number = max((a.number for a in assignments(root)), default=0) + 1
+
     head = repository.head()
     tree = repository.tree(head, graph.kept_in_git(root))
     _require_recorded(repository, tree, (graph.GRAPH, graph.LOCK, verdict, metrics))
     run = hashlib.sha256(f"{head}\n{tree}\n".encode()).hexdigest()[:12]
     pushed = graph.push(root)
-    return _record(repository, _Candidate(run, head, tree, sha256, pin), previous, pushed)
+    return _record(repository, _Candidate(run, head, tree, sha256, pin, number, previous), pushed)
 
 
 def merge(root: Path, branch: str) -> None:
@@ -142,17 +147,19 @@ class _Candidate:
     tree: str
     sha256: str
     pin: str
+    number: int
+    previous: Champion | None
 
 
-def _record(repository: Repository, candidate: _Candidate, previous: Champion | None, pushed: bool) -> Promotion:
+def _record(repository: Repository, candidate: _Candidate, pushed: bool) -> Promotion:
+    previous = candidate.previous
     branch = f"runs/{candidate.run}"
     branch_ref = f"refs/heads/{branch}"
     left = repository.resolve(branch_ref)
     version = _version_to_take_up(repository, candidate)
     commit = version.commit if version else _run_commit(repository, candidate, left)
     version_tag = version.tag if version else f"{MODEL}@{_next_version(repository.root)}"
-    number = max((a.number for a in assignments(repository.root)), default=0) + 1
-    stage_tag = f"{MODEL}#{STAGE}#{number}"
+    stage_tag = f"{MODEL}#{STAGE}#{candidate.number}"
 
     pinned = PinnedChampion(tag=version_tag, sha256=candidate.sha256)
     content = json.dumps(pin_content(pinned), indent=2, sort_keys=True) + "\n"
@@ -184,6 +191,16 @@ def _require_promote(verdict: Mapping[str, Any], path: str) -> None:
         failing = [rule["name"] for rule in verdict["rules"] if rule["outcome"] in ("failed", "held")]
         detail = f" because of {', '.join(failing)}" if failing else ""
         raise PromotionRefused(f"{path} says {verdict['verdict']!r}, not 'promote'{detail}")
+
+
+def _require_judged_against(now: Champion | None, pinned: PinnedChampion | None, path: str) -> None:
+    if (now.sha256 if now else None) == (pinned.sha256 if pinned else None):
+        return
+    judged = f"{path} pins {pinned.tag if pinned else 'no champion'}"
+    name = now.version_tag if now else "none"
+    raise PromotionRace(
+        f"{judged}, but in production is {name}: merge the branch runs/… that promoted it, then run dvc repro again"
+    )
 
 
 def _require_recorded(repository: Repository, tree: str, paths: tuple[str, ...]) -> None:
