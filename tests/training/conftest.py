@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+
+from onestep.config import AdversarialSettings, ConsistencySettings
+from tests.tiny import save_latents, save_pipeline
+
+CONSISTENCY = ConsistencySettings(
+    seed=1, updates=6, batch=3, accumulate=1, learning_rate=1e-3, weight_decay=0.01, warmup=2, levels=4,
+    guidance_scale=2.0, ema=0.9, precision="fp32", samples_every=3, checkpoint_every=2,
+)  # fmt: skip
+ADVERSARIAL = AdversarialSettings(
+    seed=1, image_updates=0, updates=6, batch=3, accumulate=1, generator_lr=1e-3, discriminator_lr=1e-3,
+    discriminator_warmup=1, loss="relativistic", r1=1.0, r2=1.0, sigma=0.1, centring=0.01, timestep_shift=1.0,
+    heads=(0.5, 1.0), ema=0.9, precision="fp32", samples_every=3, checkpoint_every=2,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session", params=["flow", "sample"])
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pipeline(tmp_path_factory.mktemp("base") / request.param, request.param)
+
+
+@pytest.fixture(scope="session")
+def latents(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_latents(tmp_path_factory.mktemp("latents") / base.name, base)

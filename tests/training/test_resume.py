@@ -1,0 +1,119 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from onestep.storage import read_json, sha256_folder, write_json
+from onestep.training.adversarial import train_adversarial
+from onestep.training.consistency import train_consistency
+from onestep.training.state import ROOT, ResumePoint, ResumeRefused
+from tests.training.conftest import ADVERSARIAL, CONSISTENCY
+
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
+
+
+class Killed(Exception):
+    pass
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, method: str, at: int) -> None:
+    """Make the named method's update raise once it reaches this step."""
+    module, name = method.rsplit(".", 1)
+    kind = getattr(sys.modules[module], name)
+    original = kind.update
+
+    def update(self, step, batches):
+        if step == at:
+            raise Killed
+        return original(self, step, batches)
+
+    monkeypatch.setattr(kind, "update", update)
+
+
+def test_resumed_consistency_run_equals_uninterrupted_run(base: Path, latents: Path, tmp_path: Path, monkeypatch) -> None:
+    train_consistency(latents, base, tmp_path / "whole", tmp_path / "curves-whole", CONSISTENCY)
+    with monkeypatch.context() as patch:
+        interrupted(patch, "onestep.training.consistency.Consistency", 5)
+        with pytest.raises(Killed):
+            train_consistency(latents, base, tmp_path / "resumed", tmp_path / "curves-resumed", CONSISTENCY)
+    assert not (tmp_path / "resumed").exists()
+    train_consistency(latents, base, tmp_path / "resumed", tmp_path / "curves-resumed", CONSISTENCY)
+    assert sha256_folder(tmp_path / "whole") == sha256_folder(tmp_path / "resumed")
+    assert sha256_folder(tmp_path / "curves-whole") == sha256_folder(tmp_path / "curves-resumed")
+    assert not any((tmp_path / ROOT / "consistency").iterdir())
+
+
+@pytest.mark.parametrize("image_updates", [0, 3])
+def test_resumed_adversarial_run_equals_uninterrupted_run(
+    base: Path, latents: Path, tmp_path: Path, monkeypatch, image_updates: int
+) -> None:
+    settings = ADVERSARIAL.model_copy(update={"image_updates": image_updates, "updates": 6 - image_updates})
+
+    def train(name: str) -> None:
+        train_adversarial(
+            latents, base, base, tmp_path / name, tmp_path / f"{name}-discriminator", tmp_path / f"curves-{name}", settings
+        )
+
+    train("whole")
+    with monkeypatch.context() as patch:
+        interrupted(patch, "onestep.training.adversarial.Adversarial", 5)
+        with pytest.raises(Killed):
+            train("resumed")
+    train("resumed")
+    for name in ("", "-discriminator"):
+        assert sha256_folder(tmp_path / f"whole{name}") == sha256_folder(tmp_path / f"resumed{name}")
+
+
+def test_a_run_killed_outright_ends_with_the_same_weights(latents: Path, base: Path, tmp_path: Path) -> None:
+    script = (
+        "from pathlib import Path; import sys, torch; torch.set_num_threads(1);"
+        "from onestep.training.consistency import train_consistency; from tests.training.conftest import CONSISTENCY;"
+        "train_consistency(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), Path('curves'),"
+        "CONSISTENCY.model_copy(update={'updates': 60, 'checkpoint_every': 5, 'samples_every': 60}))"
+    )
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+
+    def command(out: str) -> list[str]:
+        return [sys.executable, "-c", script, str(latents), str(base), out]
+
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    subprocess.run(command("out"), cwd=tmp_path / "whole", env=environment, check=True, capture_output=True)
+    child = subprocess.Popen(
+        command("out"), cwd=tmp_path / "killed", env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    points = tmp_path / "killed" / ROOT
+    deadline = time.monotonic() + 60
+    while not list(points.rglob("state.json")) and time.monotonic() < deadline and child.poll() is None:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (tmp_path / "killed" / "out").exists(), "the run ended before it could be killed"
+    subprocess.run(command("out"), cwd=tmp_path / "killed", env=environment, check=True, capture_output=True)
+    whole, resumed = (load_file(tmp_path / name / "out" / WEIGHTS) for name in ("whole", "killed"))
+    assert all((whole[key] == resumed[key]).all() for key in whole)
+
+
+def test_other_settings_start_anew_and_a_foreign_resume_point_is_refused(tmp_path: Path) -> None:
+    point = ResumePoint("stage", {"lr": 1}, tmp_path)
+    point.save({"history": []}, {})
+    assert ResumePoint("stage", {"lr": 2}, tmp_path).load() is None
+    content = read_json(point.folder / "state.json")
+    write_json(point.folder / "state.json", content | {"request": {"lr": 2}})
+    with pytest.raises(ResumeRefused, match="different: lr"):
+        point.load()
+
+
+def test_latents_of_another_base_are_refused(base: Path, latents: Path, tmp_path: Path) -> None:
+    from onestep.data.latents import LatentsError
+    from tests.tiny import save_pipeline
+
+    other = save_pipeline(tmp_path / "other", "flow" if base.name == "sample" else "sample")
+    with pytest.raises(LatentsError, match="run the encode stage again"):
+        train_consistency(latents, other, tmp_path / "out", tmp_path / "curves", CONSISTENCY)
