@@ -102,7 +102,7 @@ def _derived(index: pd.DataFrame) -> dict[str, pd.Series]:
     derived: dict[str, pd.Series] = {}
     attributes = [name for name in ATTRIBUTES if name in index.columns]
     if attributes and "split" in index and index.get("held_out", pd.Series(dtype=str)).dtype == bool:
-        combination = index[attributes].agg("\0".join, axis=1)
+        combination = index[attributes[0]].str.cat(index[attributes[1:]], sep="\0")
         stated = (index[attributes] != "").any(axis=1)
         held_out = set(combination[index["held_out"] & stated])
         derived[_LEAK] = (index["split"] != "test") & (combination.isin(held_out) | index["held_out"])

@@ -11,6 +11,7 @@ from onestep.data.world import ATTRIBUTES
 
 FILE = "metadata.csv"
 SPLITS = ("train", "dev", "test")
+_ROUNDING_S = 0.001  # windows are written with few digits: neighbours may seem to overlap by this much
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
 
 
@@ -37,7 +38,7 @@ class Caption:
 
 def caption_of(captions: Sequence[Caption], start_s: float, end_s: float) -> Caption | None:
     """The row that overlaps a shot most, a row with a window before one without; None where no row speaks of it."""
-    touching = [c for c in captions if c.overlap_s(start_s, end_s) > 0]
+    touching = [c for c in captions if c.overlap_s(start_s, end_s) > _ROUNDING_S]
     return max(touching, key=lambda c: (not c.whole, c.overlap_s(start_s, end_s)), default=None)
 
 
