@@ -22,6 +22,7 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.")
 Out = Annotated[Path, typer.Option(help="Where the result goes.")]
 Curves = Annotated[Path, typer.Option(help="Folder of the training curves and sample sheets.")]
 PARAMS = Path("params.yaml")
+HAND = "By hand"
 STAGES = "Stages (what `dvc repro` runs)"
 
 
@@ -143,6 +144,140 @@ def samples(
         sample_teacher(model, clips, out, settings.encode.text_tokens, settings.samples)
     else:
         sample_student(model, family, clips, out, settings.encode.text_tokens, settings.samples)
+
+
+@app.command(rich_help_panel=STAGES)
+def production(
+    pin: Annotated[Path, typer.Argument(help="data/production.json: the champion that this run is judged against.")],
+    out: Out,
+) -> None:
+    """Export the pinned champion, or an empty folder with a marker where there is none yet."""
+    from onestep.registry.production import fetch_production
+
+    fetch_production(pin, out)
+
+
+@app.command(rich_help_panel=STAGES)
+def drift(
+    clips: Path,
+    production: Annotated[Path, typer.Argument(help="The champion's folder, which holds its clips' index.")],
+    out: Out,
+    page: Annotated[Path, typer.Option(help="HTML page.")],
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Compare the clips with those that the model in production was trained on."""
+    from onestep.data.drift import drift as run
+
+    reference = production / "clips.parquet"
+    run(clips, reference if reference.is_file() else None, out, page, _params(params).drift)
+
+
+@app.command(rich_help_panel=STAGES)
+def gate(
+    metrics: Path,
+    latency: Path,
+    validation: Path,
+    production: Path,
+    out: Out,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Judge the candidate by the rules in the settings: promote, hold or reject."""
+    from onestep.registry.gates import gate as run
+
+    run(metrics, latency, validation, production, out, _params(params).gate)
+
+
+@app.command(rich_help_panel=STAGES)
+def evaluate(
+    samples: Annotated[list[Path], typer.Argument(help="The families' sample folders.")],
+    clips: Annotated[Path, typer.Option(help="Folder of the clips.")],
+    judge: Annotated[Path, typer.Option(help="Folder of the judge.")],
+    out: Out,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Measure every model on the same prompts, with paired intervals."""
+    from onestep.evaluation.evaluate import evaluate as run
+
+    run(samples, clips, judge, out, _params(params).evaluate)
+
+
+@app.command(rich_help_panel=STAGES)
+def latency(student: Path, base: Path, out: Out, params: ParamsFile = PARAMS) -> None:
+    """Time the student and the teacher's settings, in turn."""
+    from onestep.evaluation.latency import latency as run
+
+    settings = _params(params)
+    run(student, base, out, settings.encode.text_tokens, settings.samples, settings.latency)
+
+
+@app.command(rich_help_panel=STAGES)
+def report(
+    metrics: Path,
+    samples: Annotated[list[Path], typer.Argument(help="The families' sample folders.")],
+    clips: Annotated[Path, typer.Option(help="Folder of the clips.")],
+    latency: Annotated[Path, typer.Option(help="latency.json")],
+    verdict: Annotated[Path, typer.Option(help="verdict.json")],
+    curves: Annotated[Path, typer.Option(help="Folder that holds each training stage's curves.")],
+    out: Out,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Write the page with the videos side by side, the numbers and the verdict."""
+    from onestep.evaluation.report import write_report
+
+    folders = {folder.name: folder for folder in sorted(curves.iterdir()) if folder.is_dir()}
+    write_report(metrics, samples, clips, out, _params(params).evaluate, latency, verdict, folders)
+
+
+@app.command(rich_help_panel=HAND)
+def promote(
+    merge: Annotated[
+        bool, typer.Option(help="Also merge the promoted run into the branch that is checked out.")
+    ] = False,
+) -> None:
+    """Record this run on `runs/<id>` and register its model, if the verdict allows it; your branch stays as it is."""
+    from onestep.registry.promotion import merge as merge_run
+    from onestep.registry.promotion import promote as run
+
+    promotion = run(Path())
+    print(promotion)
+    if merge:
+        merge_run(Path(), promotion.branch)
+
+
+@app.command(rich_help_panel=HAND)
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to show.")],
+    model: Annotated[Path, typer.Option(help="A pipeline folder.")],
+    out: Annotated[Path, typer.Option(help="clip.mp4 or clip.gif")],
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; 1 for a one-step model, 25 otherwise.")] = None,
+    guidance: Annotated[float, typer.Option(help="Guidance scale; 1 = none.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    frames: Annotated[int | None, typer.Option(help="4k+1; default: what the model was trained at.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    text_tokens: Annotated[int | None, typer.Option(help="Tokens of the padded caption.")] = None,
+) -> None:
+    """Generate one clip from a sentence: `onestep generate "a small red circle bouncing on teal" …`."""
+    from onestep.evaluation.generate import generate as run
+
+    run(prompt, model, out, steps, guidance, seed, (frames, height, width), text_tokens)
+
+
+@app.command(rich_help_panel=HAND)
+def look_back(latents: Path, clips: Path, base: Path, out: Out, count: int = 6) -> None:
+    """Decode some latents again and show them beside their clips."""
+    from onestep.evaluation.generate import look_back as run
+
+    print(f"PSNR {run(latents, clips, base, out, count):.2f} dB, {out}")
+
+
+@app.command(rich_help_panel=HAND)
+def params(path: Annotated[Path, typer.Argument(help="The settings file.")] = PARAMS) -> None:
+    """Check a settings file: every wrong key is named with its nearest legal value."""
+    from onestep.config import load_params
+
+    load_params(path)
+    print(f"{path} is valid")
 
 
 @pretrain.command("footage")

@@ -96,5 +96,5 @@ def save_model(
         key: stage.training.record[key] for key in ("frames", "height", "width", "fps", "text_tokens")
     }
     with replacing_folder(out) as partial:
-        pipeline.save(partial, name=stage.name, base_sha256=stage.fingerprints["base"], **record)
+        pipeline.save(partial, name=stage.name, steps=1, base_sha256=stage.fingerprints["base"], **record)
     finish(plan)
