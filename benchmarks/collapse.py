@@ -49,7 +49,8 @@ def train(strength: float, updates: int, every: int) -> list[dict[str, float]]:
     judge = load_judge(Path("models/judge"))
     real = load_frames(Path("data/clips"), rows.clip_id.tolist())
     real_spread, real_motion = spread(judge.features(real)), float(motion(real).mean())
-    curve = []
+    curve: list[dict[str, float]] = []
+    numbers: dict[str, float] = {}
     for step in range(updates + 1):
         if step % every == 0:
             clips = student.decode_video(method.preview())
@@ -58,7 +59,7 @@ def train(strength: float, updates: int, every: int) -> list[dict[str, float]]:
                 "diversity": spread(judge.features(clips)) / real_spread,
                 "motion": float(motion(clips).mean()) / real_motion,
             }
-            curve.append(entry | (numbers if step else {}))
+            curve.append(entry | numbers)
             print(strength, curve[-1], flush=True)
         if step < updates:
             numbers = method.update(step, batches)

@@ -86,7 +86,9 @@ def test_accumulated_micro_batches_make_one_optimiser_step(base: Path, latents: 
 
 
 def test_images_come_before_video_and_the_discriminator_starts_again(base: Path, latents: Path) -> None:
-    method, batches = make(base, latents, ADVERSARIAL.model_copy(update={"image_updates": 2, "discriminator_warmup": 0}))
+    method, batches = make(
+        base, latents, ADVERSARIAL.model_copy(update={"image_updates": 2, "discriminator_warmup": 0})
+    )
     shapes = []
     original = method.discriminator_step
 
@@ -99,7 +101,7 @@ def test_images_come_before_video_and_the_discriminator_starts_again(base: Path,
     for step in (0, 1):
         method.update(step, batches)
     method._enter_video()
-    assert same({n: w for n, w in backbone.items()}, weights(method.modules["discriminator"].backbone))
+    assert same(dict(backbone), weights(method.modules["discriminator"].backbone))
     assert not method.optimizers["discriminator"].state
     method.update(2, batches)
     assert shapes == [1, 1, 2]

@@ -44,7 +44,9 @@ def test_target_is_a_teacher_step_evaluated_by_the_stop_gradient_student() -> No
     clean = predict_sample(teacher, x_t, t, text, "sample")
     velocity = (x_t - clean) / t.view(-1, 1, 1, 1, 1)
     stepped = x_t + (lower - t).view(-1, 1, 1, 1, 1) * velocity
-    target = torch.where((lower == 0).view(-1, 1, 1, 1, 1), stepped, predict_sample(student, stepped, lower, text, "sample"))
+    target = torch.where(
+        (lower == 0).view(-1, 1, 1, 1, 1), stepped, predict_sample(student, stepped, lower, text, "sample")
+    )
     expected = (predict_sample(student, x_t, t, text, "sample") - target.detach()).square().mean()
     torch.testing.assert_close(loss, expected)
     expected.backward()

@@ -35,7 +35,9 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, method: str, at: int) -> None:
     monkeypatch.setattr(kind, "update", update)
 
 
-def test_resumed_consistency_run_equals_uninterrupted_run(base: Path, latents: Path, tmp_path: Path, monkeypatch) -> None:
+def test_resumed_consistency_run_equals_uninterrupted_run(
+    base: Path, latents: Path, tmp_path: Path, monkeypatch
+) -> None:
     train_consistency(latents, base, tmp_path / "whole", tmp_path / "curves-whole", CONSISTENCY)
     with monkeypatch.context() as patch:
         interrupted(patch, "onestep.training.consistency.Consistency", 5)
@@ -56,7 +58,13 @@ def test_resumed_adversarial_run_equals_uninterrupted_run(
 
     def train(name: str) -> None:
         train_adversarial(
-            latents, base, base, tmp_path / name, tmp_path / f"{name}-discriminator", tmp_path / f"curves-{name}", settings
+            latents,
+            base,
+            base,
+            tmp_path / name,
+            tmp_path / f"{name}-discriminator",
+            tmp_path / f"curves-{name}",
+            settings,
         )
 
     train("whole")
