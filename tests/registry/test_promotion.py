@@ -145,6 +145,14 @@ def test_run_whose_outs_are_not_in_the_cache_is_refused(project: Path) -> None:
         promote(project)
 
 
+def test_graph_that_does_not_name_its_clips_is_refused_before_anything_is_promoted(project: Path) -> None:
+    graph_file = project / "dvc.yaml"
+    graph_file.write_text(graph_file.read_text().replace("  clips: {path: data/clips, type: dataset}\n", ""))
+    with pytest.raises(GraphError, match="has no artifact 'clips'"):
+        promote(project)
+    assert "tags" not in refs(project)
+
+
 def test_champion_is_not_promoted_twice(project: Path) -> None:
     promote(project)
     before = refs(project)

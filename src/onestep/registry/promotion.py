@@ -25,6 +25,7 @@ from typing import Any
 from onestep.registry import graph
 from onestep.registry.gates import VERDICT, read_verdict
 from onestep.registry.production import (
+    CLIPS,
     MODEL,
     STAGE,
     Champion,
@@ -94,6 +95,7 @@ def promote(root: Path, verdict: str = VERDICT, metrics: str = METRICS, pin: str
     _require_promote(read_verdict(root, verdict), verdict)
     if found := graph.changes(root):
         raise NotReproduced(f"{graph.LOCK} does not match the working copy: {'; '.join(found)}; run dvc repro first")
+    graph.artifact_path(repository, CLIPS)  # later runs compare their clips with these: refuse now, not then
     sha256 = sha256_folder(root / graph.artifact_path(repository, MODEL))
     previous = champion(root)
     if previous and previous.sha256 == sha256:
