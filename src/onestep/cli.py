@@ -320,6 +320,17 @@ def pretrain_teacher(clips: Path, vae: Path, out: Out, curves: Curves, params: P
     train_teacher(clips, vae, out, curves, settings.teacher)
 
 
+@pretrain.command("judge")
+def pretrain_judge(clips: Path, out: Out, params: ParamsFile = PARAMS) -> None:
+    """Train the judge on real clips' pixels."""
+    from onestep.pretraining.judge import train_judge
+    from onestep.pretraining.settings import load_pretraining
+
+    settings = load_pretraining(params)
+    _pin_threads(settings.machine.threads)
+    train_judge(clips, out, settings.judge)
+
+
 def main() -> None:
     """Run the command line; expected failures are one sentence on standard error and exit code 1."""
     try:

@@ -163,6 +163,7 @@ class AdversarialSettings(Settings):
     r1: NonNegative
     r2: NonNegative
     sigma: Positive
+    penalty_share: Annotated[float, Field(gt=0.0, le=1.0)]
     centring: NonNegative
     timestep_shift: Positive
     heads: Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], Field(min_length=1)]

@@ -11,7 +11,7 @@ CONSISTENCY = ConsistencySettings(
 )  # fmt: skip
 ADVERSARIAL = AdversarialSettings(
     seed=1, image_updates=0, updates=6, batch=3, accumulate=1, generator_lr=1e-3, discriminator_lr=1e-3,
-    discriminator_warmup=1, loss="relativistic", r1=1.0, r2=1.0, sigma=0.1, centring=0.01, timestep_shift=1.0,
+    discriminator_warmup=1, loss="relativistic", r1=1.0, r2=1.0, sigma=0.1, penalty_share=1.0, centring=0.01, timestep_shift=1.0,
     heads=(0.5, 1.0), ema=0.9, precision="fp32", samples_every=3, checkpoint_every=2,
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ pairing, R2 beside R1, logit centring (RECIPE of the project: R3GAN arXiv 2501.0
 """
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +85,19 @@ class Adversarial:
             fake = self.generate(self.generator, self._noise(x, random), text)
         t = self._timesteps(x, random)
         _trainable(self.modules["discriminator"])
-        inputs = [x, fake]
-        inputs += [x + s.sigma * self._noise(x, random)] if s.r1 else []
-        inputs += [fake + s.sigma * self._noise(x, random)] if s.r2 else []
-        copies = len(inputs)
-        logits = self.discriminator(torch.cat(inputs), t.repeat(copies), text.repeat(copies, 1, 1)).chunk(copies)
+        part = math.ceil(s.penalty_share * len(x))
+        penalised = [(name, clips) for name, strength, clips in (("r1", s.r1, x), ("r2", s.r2, fake)) if strength]
+        inputs = [x, fake] + [clips[:part] + s.sigma * self._noise(clips[:part], random) for _, clips in penalised]
+        rows = torch.cat([torch.arange(len(clips), device=x.device) for clips in inputs])
+        logits = self.discriminator(torch.cat(inputs), t[rows], text[rows]).split([len(clips) for clips in inputs])
         real, fake_logits, *perturbed = logits
         loss = adversarial = self.d_loss(real, fake_logits)
         numbers = {"discriminator_loss": adversarial.item(), "logit_gap": (real - fake_logits).mean().item()}
-        for name, strength, clean in (("r1", s.r1, real), ("r2", s.r2, fake_logits)):
-            if strength:
-                penalty = approximated_penalty(clean, perturbed.pop(0), s.sigma)
-                loss = loss + strength * penalty
-                numbers[f"penalty_{name}"] = penalty.item()
+        for (name, _), noisy in zip(penalised, perturbed, strict=True):
+            clean = {"r1": real, "r2": fake_logits}[name][:part]
+            penalty = approximated_penalty(clean, noisy, s.sigma)
+            loss = loss + {"r1": s.r1, "r2": s.r2}[name] * penalty
+            numbers[f"penalty_{name}"] = penalty.item()
         if s.centring:
             loss = loss + s.centring * centring(real, fake_logits)
         return loss, numbers
