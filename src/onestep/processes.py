@@ -15,7 +15,9 @@ Result = TypeVar("Result")
 
 def worker_count(workers: int) -> int:
     """`workers`, or one per core this process may use where it is 0."""
-    return workers or len(os.sched_getaffinity(0))
+    if workers:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_in_processes(
