@@ -309,15 +309,27 @@ def pretrain_vae(clips: Path, out: Out, curves: Curves, params: ParamsFile = PAR
     train_vae(clips, out, curves, settings.vae)
 
 
+@pretrain.command("latents")
+def pretrain_latents(clips: Path, vae: Path, out: Out, params: ParamsFile = PARAMS) -> None:
+    """Encode the training clips once."""
+    from onestep.pretraining.settings import load_pretraining
+    from onestep.pretraining.teacher import encode_clips
+
+    _pin_threads(load_pretraining(params).machine.threads)
+    encode_clips(clips, vae, out)
+
+
 @pretrain.command("teacher")
-def pretrain_teacher(clips: Path, vae: Path, out: Out, curves: Curves, params: ParamsFile = PARAMS) -> None:
+def pretrain_teacher(
+    clips: Path, latents: Path, vae: Path, out: Out, curves: Curves, params: ParamsFile = PARAMS
+) -> None:
     """Train the multi-step transformer and its text encoder, and write the whole pipeline."""
     from onestep.pretraining.settings import load_pretraining
     from onestep.pretraining.teacher import train_teacher
 
     settings = load_pretraining(params)
     _pin_threads(settings.machine.threads)
-    train_teacher(clips, vae, out, curves, settings.teacher)
+    train_teacher(clips, latents, vae, out, curves, settings.teacher)
 
 
 @pretrain.command("judge")

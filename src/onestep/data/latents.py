@@ -28,7 +28,9 @@ class LatentsError(RuntimeError):
 
 
 def encode(clips: Path, base: Path, validation: Path, out: Path, settings: EncodeSettings) -> None:
-    """Encode every clip and every distinct caption; refuses clips whose validation failed.
+    """Encode the training and dev clips and their distinct captions; refuses clips whose validation failed.
+
+    Test clips stay pixels: nothing trains on them.
 
     Writes shards `latents-00000.safetensors` (`latents` `[n, C, T', H', W']` float32), `latents.parquet` (clip_id, shard,
     row, caption number, split), `text.safetensors` (`states` `[M, L, D]`, `empty` `[1, L, D]`) and `fingerprint.json`.
@@ -39,7 +41,7 @@ def encode(clips: Path, base: Path, validation: Path, out: Path, settings: Encod
 
     require_passed(validation)
     pipeline = load_pipeline(base)
-    index = read_index(clips)
+    index = read_index(clips).query("split != 'test'").reset_index(drop=True)
     first = index.iloc[0]
     shape = pipeline.latent_shape(int(first.frames), int(first.height), int(first.width))
     captions = sorted(index.caption.unique())

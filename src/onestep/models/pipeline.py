@@ -68,10 +68,7 @@ class VideoPipeline:
 
     def encode_video(self, frames: np.ndarray) -> Tensor:
         """Normalised latents `[B, C, T', H', W']` (the posterior's mode) of uint8 clips `[B, T, H, W, 3]`."""
-        with torch.no_grad():
-            pixels = torch.from_numpy(frames).to(self.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-            latents = self.vae.encode(pixels).latent_dist.mode()
-            return (latents - self._mean.to(latents)) / self._std.to(latents)
+        return normalised_latents(self.vae, frames)
 
     def decode_video(self, latents: Tensor) -> np.ndarray:
         """uint8 clips `[B, T, H, W, 3]` of normalised latents `[B, C, T', H', W']`."""
@@ -137,6 +134,17 @@ def predict_sample(transformer: torch.nn.Module, x_t: Tensor, t: Tensor, text: T
     """
     output = transformer(x_t, (t * 1000).clamp(max=MAX_TIMESTEP), text, return_dict=False)[0].float()
     return output if form == "sample" else x_t - _per_clip(t) * output
+
+
+@torch.no_grad()
+def normalised_latents(vae: AutoencoderKLWan, frames: np.ndarray) -> Tensor:
+    """The posterior's mode, normalised per channel by the config's mean and spread: `[B, T, H, W, 3]` uint8 → latents."""
+    pixels = torch.from_numpy(frames).to(vae.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    latents = vae.encode(pixels).latent_dist.mode()
+    mean, std = (
+        torch.tensor(v).view(1, -1, 1, 1, 1).to(latents) for v in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    return (latents - mean) / std
 
 
 def mix(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
@@ -19,16 +20,18 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 from onestep.data import world
 from onestep.data.clips import read_index
 from onestep.models.averages import Average
-from onestep.models.pipeline import VideoPipeline, mix, predict_sample
+from onestep.models.pipeline import VideoPipeline, mix, normalised_latents, predict_sample
 from onestep.pretraining.muon import Muon, split_parameters
 from onestep.pretraining.settings import TeacherTraining
 from onestep.pretraining.vae import ClipSet
-from onestep.storage import replacing_folder, sha256_folder
+from onestep.storage import read_json, replacing_folder, sha256_folder, write_json
 from onestep.training.loop import Batches, Plan, finish, make_accelerator, run, seeded
 
 SMALLEST_T = 0.05
 LEVEL_MEAN, LEVEL_SPREAD = 0.3, 1.2  # of logit(t): a little towards noise, where few-step sampling lives
 PREVIEW_STEPS = 8
+LATENTS = "latents.safetensors"
+CAPTIONS = "captions.json"
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -76,17 +79,12 @@ def build_teacher(settings: TeacherTraining, channels: int, words: int) -> nn.Mo
 
 
 class EncodedClips:
-    """Latents and caption numbers of one split, encoded once and held in memory."""
+    """The training split's latents and caption numbers, held in memory."""
 
-    def __init__(self, pipeline: VideoPipeline, clips: Path, split: str, batch: int = 32) -> None:
-        from rich.progress import track
-
-        pixels = ClipSet(clips, split)
-        starts = track(range(0, len(pixels), batch), description=f"encoding {split}")
-        self.latents = torch.cat([pipeline.encode_video(pixels.frames[i : i + batch]) for i in starts])
-        self.captions = sorted(pixels.index.caption.unique())
-        numbers = {caption: number for number, caption in enumerate(self.captions)}
-        self.caption_numbers = torch.tensor([numbers[caption] for caption in pixels.index.caption])
+    def __init__(self, folder: Path) -> None:
+        content = load_file(folder / LATENTS)
+        self.latents, self.caption_numbers = content["latents"], content["caption_numbers"]
+        self.captions: list[str] = read_json(folder / CAPTIONS)
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -94,6 +92,25 @@ class EncodedClips:
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Latents `[B, C, T, H, W]` and caption numbers `[B]`."""
         return self.latents[list(positions)], self.caption_numbers[list(positions)]
+
+
+def encode_clips(clips: Path, vae_folder: Path, out: Path, batch: int = 32) -> None:
+    """Normalised latents and caption numbers of the training split, encoded once for every try at the teacher."""
+    from rich.progress import track
+
+    pixels = ClipSet(clips, "train")
+    vae = AutoencoderKLWan.from_pretrained(vae_folder).eval().requires_grad_(False)
+    starts = track(range(0, len(pixels), batch), description="encoding")
+    latents = torch.cat([normalised_latents(vae, pixels.frames[i : i + batch]) for i in starts])
+    captions = sorted(pixels.index.caption.unique())
+    numbers = {caption: number for number, caption in enumerate(captions)}
+    with replacing_folder(out) as partial:
+        content = {
+            "latents": latents,
+            "caption_numbers": torch.tensor([numbers[caption] for caption in pixels.index.caption]),
+        }
+        save_file(content, partial / LATENTS)
+        write_json(partial / CAPTIONS, captions)
 
 
 class TeacherMethod:
@@ -177,13 +194,15 @@ def assemble(networks: nn.ModuleDict, vae: AutoencoderKLWan, form: str) -> WanPi
     )
 
 
-def train_teacher(clips: Path, vae_folder: Path, out: Path, curves: Path, settings: TeacherTraining) -> None:
+def train_teacher(
+    clips: Path, latents_folder: Path, vae_folder: Path, out: Path, curves: Path, settings: TeacherTraining
+) -> None:
     """Train the transformer and the text encoder on the clips' latents and write the whole pipeline folder."""
     vae = AutoencoderKLWan.from_pretrained(vae_folder)
     networks = build_teacher(settings, vae.config.z_dim, len(build_tokenizer()))
     pipeline = VideoPipeline(assemble(networks, vae, settings.form), {})
     networks.train().requires_grad_(True)
-    latents = EncodedClips(pipeline, clips, "train")
+    latents = EncodedClips(latents_folder)
     preview = read_index(clips).query("split == 'dev'").caption.tolist()[:12]
     accelerator = make_accelerator("fp32", 1)
     method = TeacherMethod(networks, pipeline, latents.captions, settings, preview)
@@ -191,7 +210,7 @@ def train_teacher(clips: Path, vae_folder: Path, out: Path, curves: Path, settin
         stage="teacher",
         request={
             "settings": settings.model_dump(mode="json"),
-            "clips": sha256_folder(clips),
+            "latents": sha256_folder(latents_folder),
             "vae": sha256_folder(vae_folder),
         },
         updates=settings.updates,
