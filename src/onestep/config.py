@@ -3,6 +3,7 @@
 Unknown keys and impossible sizes are refused with one sentence that names the key and the nearest legal value.
 """
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -239,25 +240,44 @@ def parse_settings(kind: type[AnySettings], content: Any, source: str) -> AnySet
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise SettingsError("; ".join(_sentence(source, problem) for problem in error.errors())) from error
+        raise SettingsError("; ".join(_sentence(kind, source, problem) for problem in error.errors())) from error
 
 
 def load_params(path: Path) -> Params:
     """Read and check a `params.yaml`; raises `SettingsError`."""
+    return read_settings(Params, path)
+
+
+def read_settings(kind: type[AnySettings], path: Path) -> AnySettings:
+    """Read and check any settings file; raises `SettingsError`."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(f"{path} does not exist: run from the project's root or pass --params") from error
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not valid YAML: {error}") from error
-    return parse_settings(Params, content, str(path))
+    return parse_settings(kind, content, str(path))
 
 
-def _sentence(source: str, problem: Any) -> str:
+def _sentence(kind: type[Settings], source: str, problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "the file"
     if problem["type"] == "extra_forbidden":
-        return f"{source}: {key} is not a known setting"
+        *groups, name = map(str, problem["loc"])
+        known = _names(kind, groups)
+        meant = get_close_matches(name, known, n=1)
+        hint = f"did you mean {'.'.join([*groups, *meant])}?" if meant else f"known are {', '.join(known)}"
+        return f"{source}: {key} is not a known setting; {hint}"
     if problem["type"] == "missing":
         return f"{source}: {key} is missing"
     reason = problem["msg"].removeprefix("Value error, ")
     return f"{source}: {key} = {problem['input']!r}: {reason}" if key != "the file" else f"{source}: {reason}"
+
+
+def _names(kind: type[Settings], groups: list[str]) -> list[str]:
+    """The keys of a group of settings within `kind`, as the file spells them."""
+    fields = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
+    if not groups:
+        return list(fields)
+    inner = fields[groups[0]]
+    assert isinstance(inner, type) and issubclass(inner, Settings)
+    return _names(inner, groups[1:])

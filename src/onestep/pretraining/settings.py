@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field
 
 from onestep.config import (
@@ -15,7 +14,7 @@ from onestep.config import (
     Settings,
     Share,
     ValidateSettings,
-    parse_settings,
+    read_settings,
 )
 
 
@@ -85,4 +84,4 @@ class Pretraining(Settings):
 
 def load_pretraining(path: Path) -> Pretraining:
     """Read and check the bundled project's `params.yaml`; raises `SettingsError`."""
-    return parse_settings(Pretraining, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    return read_settings(Pretraining, path)
