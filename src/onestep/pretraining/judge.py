@@ -17,10 +17,14 @@ from onestep.evaluation.judge import Judge, to_input
 from onestep.pretraining.settings import JudgeTraining
 from onestep.storage import replacing_folder, write_json
 
-_FAULTY_SHARE = 0.4  # of a batch: clips with one fault, from which only the fault head learns
+_FAULTY_SHARE = 0.25  # of a batch: clips with one fault, from which only the fault head learns
 _FAULT_WEIGHT = 0.5
 _WARMUP_SHARE = 0.05
 _CALIBRATION_CLIPS = 1024
+
+
+class ClassError(RuntimeError):
+    """The clips' attributes cannot be learned; the message names the column and the word."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class LabelledClips:
 def train_judge(clips: Path, out: Path, settings: JudgeTraining) -> None:
     """Train on the train split and write the judge, with its accuracy on the held-out splits in `metrics.json`.
 
-    Raises `ValueError` when the clips carry no attributes, or a word that the world does not know.
+    Raises `ClassError` when the clips carry no attributes, or a word that the world does not know.
     """
     index = read_index(clips)
     splits = {name: _labelled(clips, index[index["split"] == name]) for name in ("train", "dev", "test")}
@@ -83,15 +87,15 @@ def accuracy(judge: Judge, clips: LabelledClips) -> dict[str, Any]:
 
 
 def class_numbers(index: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The class number of each row's word, for each attribute; raises `ValueError` for a missing or unknown word."""
+    """The class number of each row's word, for each attribute; raises `ClassError` for a missing or unknown word."""
     classes = {}
     for name, words in vocabulary().items():
         if name not in index.columns:
-            raise ValueError(f"clips.parquet has no column {name!r}: the judge is trained on clips with attributes")
+            raise ClassError(f"clips.parquet has no column {name!r}: the judge is trained on clips with attributes")
         numbers = index[name].map({word: number for number, word in enumerate(words)})
         if numbers.isna().any():
             unknown = sorted(map(str, index.loc[numbers.isna(), name].unique()))
-            raise ValueError(f"clips.parquet: {name} {unknown[0]!r} is unknown; known are {', '.join(words)}")
+            raise ClassError(f"clips.parquet: {name} {unknown[0]!r} is unknown; known are {', '.join(words)}")
         classes[name] = numbers.to_numpy(dtype=np.int64)
     return classes
 

@@ -1,0 +1,246 @@
+"""The `evaluate` stage: every sample set and the real clips, measured on the same prompts, with paired intervals."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from onestep.config import EvaluateSettings
+from onestep.data.clips import load_frames, read_index
+from onestep.evaluation import metrics
+from onestep.evaluation.comparison import cell, compare
+from onestep.evaluation.distances import (
+    FRECHET_RESAMPLES,
+    Draws,
+    Estimate,
+    FrechetDistance,
+    KernelDistance,
+    Moments,
+    diversity,
+    make_draws,
+    mean_of,
+    mode_coverage,
+)
+from onestep.evaluation.judge import Judge, load_judge
+from onestep.evaluation.samples import Samples, read_samples
+from onestep.evaluation.text_alignment import TextAlignment
+from onestep.storage import replacing, replacing_folder, write_json
+
+CANDIDATE = "onestep"
+REAL = "real"
+METRICS_FILE = "metrics.json"
+PER_PROMPT = "per_prompt.parquet"
+PLOTS = "plots"
+_MIN_CLIPS = 4
+
+
+class EvaluationError(RuntimeError):
+    """The comparison cannot be made; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model's clips as numbers."""
+
+    clips: pd.DataFrame  # one row per prompt, one column per metric of kind `per clip`
+    words: dict[str, np.ndarray]  # what the judge saw, `[N]` of each attribute
+    features: np.ndarray  # [N, D]
+    patches: Moments
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The real clips that every set is compared with, and which splits they came from."""
+
+    features: np.ndarray  # [M, D]
+    patches: Moments
+    splits: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """What every model is measured with, and what cannot be measured, by metric and reason."""
+
+    judge: Judge
+    prompts: pd.DataFrame
+    attributes: tuple[str, ...]
+    text: TextAlignment | None
+    unmeasured: dict[str, str] = field(default_factory=dict)
+
+
+def evaluate(samples: Sequence[Path], clips: Path, judge: Path, out: Path, settings: EvaluateSettings) -> None:
+    """Write `metrics.json`, `per_prompt.parquet` and `plots/` into the folder `out`; the same inputs give the same bytes.
+
+    samples: the families' folders; clips: holds the prompts' own real clips and the reference. The row `real` is the
+    prompts' own clips; the reference is other real clips, so that `real` is a ceiling and not a comparison with itself.
+    Raises `EvaluationError` or `SamplesError`.
+    """
+    found = read_samples(samples)
+    if len(found.prompts) < _MIN_CLIPS:
+        raise EvaluationError(
+            f"{len(found.prompts)} prompts give no intervals: the nearest legal samples.prompts is {_MIN_CLIPS}"
+        )
+    ruler = make_ruler(load_judge(judge), found.prompts, settings.text_model)
+    reference = read_reference(clips, ruler)
+    measured = {name: measure(frames, ruler) for name, frames in each_set(found, clips)}
+    draws = make_draws(len(found.prompts), len(reference.features), settings.resamples, settings.seed)
+    report = summarise(measured, reference, ruler, draws, settings)
+    report["settings"] = {s.name: {"steps": s.steps, "guidance": s.guidance} for s in found.sets}
+    write_json(out / METRICS_FILE, report)
+    with replacing(out / PER_PROMPT) as partial:
+        per_prompt(measured, ruler).to_parquet(partial, index=False)
+    with replacing_folder(out / PLOTS) as folder:
+        for name, table in plots(report, found).items():
+            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+
+
+def each_set(samples: Samples, clips: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """The frames of every row of the report by name: the models in order, then the real clips."""
+    for found in samples.sets:
+        yield found.name, found.frames()
+    yield REAL, load_frames(clips, samples.prompts["clip_id"].tolist())
+
+
+def make_ruler(judge: Judge, prompts: pd.DataFrame, text_model: str | None) -> Ruler:
+    """What can be measured of these prompts: attributes that the judge knows, and text alignment by a model's URL."""
+    unmeasured = {}
+    known = []
+    for name in (n for n in prompts.columns if n in judge.vocabulary):
+        unknown = sorted(set(prompts[name]) - set(judge.vocabulary[name]))
+        if unknown:
+            unmeasured[f"attribute_accuracy_{name}"] = f"the judge does not know the {name} {unknown[0]!r}"
+        else:
+            known.append(name)
+    for name in (n for n in judge.vocabulary if n not in prompts.columns):
+        unmeasured[f"attribute_accuracy_{name}"] = f"the footage has no column {name!r}"
+    if not known:
+        absent = "the footage has no attribute columns that the judge knows"
+        unmeasured |= dict.fromkeys(("attribute_accuracy", "mode_coverage"), absent)
+    if text_model is None:
+        unmeasured["text_alignment"] = "no video-text model is configured (evaluate.text_model)"
+    if not prompts["caption"].duplicated().any():
+        unmeasured["caption_diversity"] = "no two prompts have the same caption"
+    return Ruler(judge, prompts, tuple(known), TextAlignment(text_model) if text_model else None, unmeasured)
+
+
+def read_reference(clips: Path, ruler: Ruler) -> Reference:
+    """Real test clips that are nobody's prompt; where they are fewer than the prompts, dev and then train clips as well."""
+    index = read_index(clips)
+    own = set(ruler.prompts["clip_id"])
+    free = index[~index["clip_id"].isin(own)]
+    chosen = free[free["split"] == "test"]
+    for split in ("dev", "train"):
+        missing = len(own) - len(chosen)
+        if missing > 0:
+            chosen = pd.concat([chosen, free[free["split"] == split].head(missing)])
+    if len(chosen) < _MIN_CLIPS:
+        raise EvaluationError(
+            f"{clips} has {len(chosen)} clips besides the prompts' own and {_MIN_CLIPS} are needed to compare with: "
+            f"the nearest legal samples.prompts is {max(len(index) - _MIN_CLIPS, 0)}"
+        )
+    frames = load_frames(clips, chosen["clip_id"].tolist())
+    splits = {str(name): int(count) for name, count in chosen["split"].value_counts(sort=False).items()}
+    seen = ruler.judge.assess(frames)
+    return Reference(seen.features, Moments(seen.patches), splits)
+
+
+def measure(frames: np.ndarray, ruler: Ruler) -> Measured:
+    """Everything that is measured of one set of clips, uint8 `[N, T, H, W, 3]` in the prompts' order."""
+    if len(frames) != len(ruler.prompts):
+        raise EvaluationError(f"{len(frames)} clips do not fit {len(ruler.prompts)} prompts: sample the family again")
+    columns: dict[str, np.ndarray] = {}
+    words: dict[str, np.ndarray] = {}
+    seen = ruler.judge.assess(frames)
+    if ruler.attributes:
+        probabilities = seen.attributes
+        asked = {name: ruler.prompts[name].tolist() for name in ruler.attributes}
+        hits = metrics.attribute_hits(probabilities, asked, ruler.judge.vocabulary)
+        columns["attribute_accuracy"] = np.mean(list(hits.values()), axis=0)
+        columns |= {f"attribute_accuracy_{name}": hit.astype(np.float64) for name, hit in hits.items()}
+        words = {n: np.array(ruler.judge.vocabulary[n])[probabilities[n].argmax(1)] for n in ruler.attributes}
+    if ruler.text is not None:
+        columns["text_alignment"] = ruler.text.score(frames, ruler.prompts["caption"].tolist())
+    columns["structural_stability"] = metrics.structural_stability(frames)
+    columns["motion"] = metrics.motion(frames)
+    columns["background_grain"] = metrics.background_grain(frames)
+    return Measured(pd.DataFrame(columns), words, seen.features, Moments(seen.patches))
+
+
+def estimates(
+    measured: dict[str, Measured], reference: Reference, ruler: Ruler, draws: Draws
+) -> dict[str, dict[str, Estimate]]:
+    """Every metric of every model, resampled by the same draws."""
+    frechet = FrechetDistance(Moments(reference.features[:, None]), draws)
+    patch = FrechetDistance(reference.patches, draws)
+    kernel = KernelDistance(reference.features, draws)
+    captions = ruler.prompts["caption"].to_numpy()
+    asked = {name: ruler.prompts[name].to_numpy() for name in ruler.attributes}
+    found = {}
+    for name, model in measured.items():
+        cells = {
+            "frechet_video_distance": frechet.of(Moments(model.features[:, None])),
+            "kernel_video_distance": kernel.of(model.features),
+            "patch_frechet_distance": patch.of(model.patches),
+            "diversity": diversity(model.features, draws),
+            "caption_diversity": diversity(model.features, draws, captions),
+            "mode_coverage": mode_coverage(model.words, asked, draws) if asked else None,
+        }
+        cells |= {column: mean_of(model.clips[column].to_numpy(), draws) for column in model.clips.columns}
+        found[name] = {metric: estimate for metric, estimate in cells.items() if estimate is not None}
+    return found
+
+
+def summarise(
+    measured: dict[str, Measured], reference: Reference, ruler: Ruler, draws: Draws, settings: EvaluateSettings
+) -> dict[str, Any]:
+    """The content of `metrics.json`: values and differences with intervals, sizes of the sets, and what was not measured."""
+    found = estimates(measured, reference, ruler, draws)
+    names = sorted({metric for cells in found.values() for metric in cells})
+    return {
+        "models": {
+            model: {name: cell(estimate, settings.confidence) for name, estimate in cells.items()}
+            for model, cells in found.items()
+        },
+        "comparisons": compare(found, CANDIDATE, settings.confidence) if CANDIDATE in found else {},
+        "prompts": len(ruler.prompts),
+        "reference": {"clips": len(reference.features), "splits": reference.splits},
+        "bootstrap": {
+            "confidence": settings.confidence,
+            "resamples": len(draws.prompts),
+            "resamples_frechet": min(len(draws.prompts), FRECHET_RESAMPLES),
+        },
+        "metrics": {name: _described(name) for name in names},
+        "unmeasured": ruler.unmeasured,
+    }
+
+
+def per_prompt(measured: dict[str, Measured], ruler: Ruler) -> pd.DataFrame:
+    """One row per model and prompt: the per-clip metrics, and the word that the judge saw of each attribute."""
+    parts = []
+    for name, model in measured.items():
+        asked = ruler.prompts.rename(columns={attribute: f"asked_{attribute}" for attribute in ruler.judge.vocabulary})
+        seen = pd.DataFrame(model.words).add_prefix("seen_")
+        parts.append(pd.concat([asked.assign(model=name), seen, model.clips], axis=1))
+    return pd.concat(parts, ignore_index=True)
+
+
+def plots(report: dict[str, Any], samples: Samples) -> dict[str, pd.DataFrame]:
+    """Data of DVC's plots: every number with its interval, and the teacher's numbers over its steps."""
+    rows = [
+        {"model": model, "metric": metric, **values}
+        for model, cells in report["models"].items()
+        for metric, values in sorted(cells.items())
+    ]
+    every = pd.DataFrame(rows)
+    settings = pd.DataFrame(
+        [{"model": s.name, "steps": s.steps, "guidance": s.guidance} for s in samples.sets if s.steps > 0]
+    )
+    return {"metrics": every, "steps": settings.merge(every, on="model")}
+
+
+def _described(name: str) -> dict[str, str]:
+    metric = metrics.metric_named(name)
+    return {"better": metric.better, "unit": metric.unit, "title": metric.title, "definition": metric.definition}

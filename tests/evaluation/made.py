@@ -1,0 +1,56 @@
+"""Clips of the demo world and folders in the stages' layouts, small enough for tests."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import save_file
+
+from onestep.data import world
+from onestep.data.clips import write_clips
+from onestep.storage import write_json
+from onestep.video import write_video
+
+FRAMES, SIDE, FPS = 13, 64, 12.0
+PROMPTS, REFERENCE = 24, 40
+
+
+def drawn(count: int, seed: int, held_out: bool | None = None) -> tuple[np.ndarray, pd.DataFrame]:
+    """Clips of the demo world, every scene about equally often, and their attributes and captions."""
+    rng = np.random.default_rng(seed)
+    scenes = world.scenes(held_out)
+    chosen = [scenes[i] for i in rng.permutation(len(scenes))[np.arange(count) % len(scenes)]]
+    frames = np.stack([world.draw(scene, FRAMES, SIDE, rng) for scene in chosen])
+    rows = [{a: getattr(s, a) for a in world.ATTRIBUTES} | {"caption": s.caption} for s in chosen]
+    return frames, pd.DataFrame(rows)
+
+
+def write_clips_folder(folder: Path, with_attributes: bool) -> Path:
+    frames, rows = drawn(PROMPTS + REFERENCE + 1, seed=3)
+    videos, records = {}, []
+    for number, clip in enumerate(frames):
+        clip_id = f"clip-{number:03d}"
+        videos[clip_id] = folder / f"{clip_id}.mp4"
+        write_video(clip, videos[clip_id], FPS)
+        record = dict.fromkeys(("source_sha256", "phash"), "0") | {
+            "clip_id": clip_id, "source": f"{number}.mp4", "start_s": 0.0, "end_s": FRAMES / FPS, "held_out": True,
+            "split": "dev" if number == len(frames) - 1 else "test", "frames": FRAMES, "height": SIDE, "width": SIDE,
+            "fps": FPS, "brightness": 0.5, "movement": 0.1,
+        }  # fmt: skip
+        known = rows.columns if with_attributes else ["caption"]
+        records.append(record | {name: rows.loc[number, name] for name in known})
+    write_clips(folder, records, videos, shard_clips=50)
+    return folder
+
+
+def write_family(
+    folder: Path, prompts: pd.DataFrame, sets: dict[str, np.ndarray], ways: dict[str, tuple[int, float]], seed: int = 9
+) -> Path:
+    """A family's folder as the samples stage writes it."""
+    folder.mkdir(parents=True)
+    for name, frames in sets.items():
+        save_file({"frames": frames}, folder / f"{name}.safetensors")
+    prompts.to_parquet(folder / "prompts.parquet", index=False)
+    entries = [{"name": name, "steps": ways[name][0], "guidance": ways[name][1]} for name in sets]
+    write_json(folder / "samples.json", {"samples": entries, "seed": seed, "fps": FPS})
+    return folder

@@ -1,0 +1,215 @@
+import json
+import math
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from onestep.data.clips import load_frames, read_index
+from onestep.evaluation.evaluate import EvaluationError, evaluate
+from onestep.evaluation.faults import grain
+from onestep.evaluation.report import write_report
+from onestep.evaluation.samples import SamplesError, read_samples
+from onestep.storage import read_json, sha256_folder, write_json
+from tests.evaluation.made import PROMPTS, write_clips_folder, write_family
+
+WAYS = {
+    "onestep": (1, 1.0), "consistency": (1, 1.0), "teacher-1": (1, 1.0), "teacher-4": (4, 1.0), "teacher-4-g4": (4, 4.0),
+    "real-vae": (0, 1.0),
+}  # fmt: skip
+
+
+def families(root, clips):
+    """Sample folders whose models are the real clips under ever more grain."""
+    index = read_index(clips)
+    prompts = index[index["split"] == "test"].head(PROMPTS).reset_index(drop=True).assign(prompt_id=range(PROMPTS))
+    known = [c for c in ("size", "colour", "shape", "motion", "background") if c in prompts.columns]
+    prompts = prompts[["prompt_id", "caption", "clip_id", *known]]
+    real = load_frames(clips, prompts["clip_id"].tolist())
+    strength = {
+        "onestep": 0.1,
+        "consistency": 0.3,
+        "teacher-1": 0.8,
+        "teacher-4": 0.4,
+        "teacher-4-g4": 0.2,
+        "real-vae": 0.02,
+    }
+    made = {name: grain(real, np.full(PROMPTS, s), np.random.default_rng(1)) for name, s in strength.items()}
+    names = {"onestep": ["onestep"], "consistency": ["consistency"], "teacher": list(strength)[2:]}
+    return [write_family(root / f, prompts, {n: made[n] for n in members}, WAYS) for f, members in names.items()]
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory, clips):
+    return families(tmp_path_factory.mktemp("samples"), clips)
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory, samples, clips, judge_folder, settings):
+    out = tmp_path_factory.mktemp("reports")
+    evaluate(samples, clips, judge_folder, out, settings)
+    return out
+
+
+@pytest.fixture(scope="module")
+def numbers(reports):
+    return read_json(reports / "metrics.json")
+
+
+def test_every_model_and_both_ceilings_have_every_metric_with_an_interval_around_it(numbers):
+    assert set(numbers["models"]) == {*WAYS, "real"}
+    for cells in numbers["models"].values():
+        assert set(cells) == set(numbers["metrics"])
+        for cell in cells.values():
+            assert set(cell) == {"value", "low", "high"}
+            assert all(map(math.isfinite, cell.values()))
+            assert cell["low"] <= cell["value"] + 1e-9 and cell["value"] <= cell["high"] + 1e-9
+
+
+def test_the_candidate_is_compared_with_every_other_row(numbers):
+    assert set(numbers["comparisons"]) == {f"onestep vs {name}" for name in {*WAYS, "real"} - {"onestep"}}
+    difference = numbers["comparisons"]["onestep vs teacher-1"]["background_grain"]
+    assert difference["difference"] < 0 and difference["high"] < 0
+    values = [numbers["models"][name]["background_grain"]["value"] for name in ("onestep", "teacher-1")]
+    assert difference["difference"] == pytest.approx(values[0] - values[1])
+
+
+def test_more_grain_is_further_from_real(numbers):
+    found = [
+        numbers["models"][n]["frechet_video_distance"]["value"] for n in ("real", "onestep", "teacher-4", "teacher-1")
+    ]
+    assert found == sorted(found)
+
+
+def test_sizes_of_the_sets_and_what_was_not_measured_are_stated(numbers):
+    assert numbers["prompts"] == PROMPTS
+    assert numbers["reference"] == {"clips": 40, "splits": {"test": 40}}
+    assert numbers["bootstrap"]["resamples"] == 60
+    assert "evaluate.text_model" in numbers["unmeasured"]["text_alignment"]
+    assert not set(numbers["unmeasured"]) & set(numbers["metrics"])
+
+
+def test_the_table_has_one_row_per_model_and_prompt_and_agrees_with_the_report(reports, numbers):
+    table = pd.read_parquet(reports / "per_prompt.parquet")
+    assert table.groupby("model").size().to_dict() == dict.fromkeys([*WAYS, "real"], PROMPTS)
+    means = table.groupby("model")["attribute_accuracy"].mean()
+    assert means["onestep"] == pytest.approx(numbers["models"]["onestep"]["attribute_accuracy"]["value"])
+    right = (table["asked_colour"] == table["seen_colour"]).astype(float)
+    assert (right == table["attribute_accuracy_colour"]).all()
+
+
+def test_plots_hold_the_steps_of_every_sampled_model(reports):
+    steps = pd.read_csv(reports / "plots" / "steps.csv")
+    assert set(steps["model"]) == set(WAYS) - {"real-vae"}
+    assert set(steps.loc[steps["model"] == "teacher-4-g4", "guidance"]) == {4.0}
+
+
+def test_the_same_inputs_give_the_same_bytes(reports, samples, clips, judge_folder, settings, tmp_path):
+    evaluate(samples, clips, judge_folder, tmp_path, settings)
+    assert sha256_folder(tmp_path) == sha256_folder(reports)
+
+
+def test_footage_without_attributes_is_evaluated_and_says_what_is_missing(tmp_path, judge_folder, settings):
+    clips = write_clips_folder(tmp_path, with_attributes=False)
+    evaluate(families(tmp_path / "samples", clips), clips, judge_folder, tmp_path / "out", settings)
+    numbers = read_json(tmp_path / "out" / "metrics.json")
+    assert "attribute" in numbers["unmeasured"]["attribute_accuracy"]
+    assert "colour" in numbers["unmeasured"]["attribute_accuracy_colour"]
+    assert {"frechet_video_distance", "structural_stability"} <= set(numbers["models"]["onestep"])
+    assert "mode_coverage" not in numbers["models"]["onestep"]
+
+
+def test_families_of_other_prompts_or_noise_are_refused(samples, tmp_path, clips):
+    prompts = pd.read_parquet(samples[0] / "prompts.parquet")
+    frames = load_frames(clips, prompts["clip_id"].tolist())
+    other = write_family(tmp_path / "a", prompts.iloc[::-1], {"champion": frames}, {"champion": (1, 1.0)})
+    with pytest.raises(SamplesError, match="other prompts"):
+        read_samples([samples[0], other])
+    noisy = write_family(tmp_path / "b", prompts, {"champion": frames}, {"champion": (1, 1.0)}, seed=10)
+    with pytest.raises(SamplesError, match="other noise"):
+        read_samples([samples[0], noisy])
+
+
+def test_an_empty_family_is_passed_over_and_no_family_is_refused(samples, tmp_path):
+    assert [s.name for s in read_samples([samples[0], tmp_path]).sets] == ["onestep"]
+    with pytest.raises(SamplesError, match="none of"):
+        read_samples([tmp_path])
+
+
+def test_too_few_clips_beside_the_prompts_are_refused(tmp_path, samples, judge, settings):
+    from onestep.evaluation.evaluate import make_ruler, read_reference
+
+    clips = write_clips_folder(tmp_path, with_attributes=True)
+    prompts = read_index(clips)[["clip_id", "caption"]]
+    with pytest.raises(EvaluationError, match="nearest legal"):
+        read_reference(clips, make_ruler(judge, prompts, None))
+
+
+class Links(HTMLParser):
+    """Every address that a page would load or lead to."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+        self.pictures = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [
+            value for name, value in attrs if name in ("src", "href", "srcset", "poster", "data", "xlink:href")
+        ]
+        self.pictures += [dict(attrs)["src"] for _ in [0] if tag == "img"]
+
+
+@pytest.fixture(scope="module")
+def page(reports, samples, clips, settings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    time = {"value": 0.02, "low": 0.019, "high": 0.022}
+    write_json(
+        folder / "latency.json", {"models": {name: {"denoiser_s": time} for name in ("onestep", "teacher-4-g4")}}
+    )
+    rule = {"name": "prompts", "outcome": "held", "reason": "24 test prompts, 128 needed", "observed": 24.0}
+    verdict = {"candidate": "onestep", "verdict": "hold", "reason": "Not proven: <few> prompts.", "rules": [rule]}
+    write_json(folder / "verdict.json", verdict)
+    curve = folder / "curves" / "plots" / "metrics" / "loss.tsv"
+    curve.parent.mkdir(parents=True)
+    curve.write_text("step\tloss\n0\t2.5\n1\t1.25\n2\t1.0\n")
+    out = folder / "report.html"
+    latency, verdict = folder / "latency.json", folder / "verdict.json"
+    stages = {"adversarial": folder / "curves"}
+    write_report(reports / "metrics.json", samples, clips, out, settings, latency, verdict, stages)
+    return out.read_text(encoding="utf-8")
+
+
+def test_the_page_loads_nothing_from_outside(page):
+    links = Links()
+    links.feed(page)
+    assert links.found and all(address.startswith("data:") for address in links.found)
+    assert "@import" not in page and "url(" not in page and "<script" not in page
+
+
+def test_the_page_shows_every_prompts_clips_side_by_side(page, settings, samples):
+    links = Links()
+    links.feed(page)
+    columns = len({*WAYS, "real"})
+    assert len(links.pictures) == settings.gallery * columns
+    prompts = pd.read_parquet(samples[0] / "prompts.parquet")
+    assert all(caption in page for caption in prompts["caption"].head(settings.gallery))
+
+
+def test_the_page_holds_verdict_latency_curves_and_what_was_not_measured(page):
+    for part in (
+        "Not proven: &lt;few&gt; prompts.",
+        "Latency",
+        "adversarial",
+        "evaluate.text_model",
+        "Quality over steps",
+    ):
+        assert part in page
+
+
+def test_the_page_does_without_what_does_not_exist_yet(reports, samples, clips, settings, tmp_path):
+    write_report(reports / "metrics.json", samples, clips, tmp_path / "report.html", settings)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Verdict</h2>" not in page and "<h2>Latency</h2>" not in page and "<h2>Training</h2>" not in page
+    assert json.dumps(str(tmp_path)) not in page

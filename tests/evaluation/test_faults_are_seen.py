@@ -1,0 +1,122 @@
+"""A ruler is tested on what it must see: each injected fault moves a named metric the right way, more for more."""
+
+import numpy as np
+import pytest
+
+from onestep.evaluation import metrics
+from onestep.evaluation.distances import (
+    FrechetDistance,
+    KernelDistance,
+    Moments,
+    diversity,
+    make_draws,
+    mode_coverage,
+)
+from onestep.evaluation.faults import FAULTS
+from tests.evaluation.made import drawn
+
+STRENGTHS = (0.0, 0.15, 0.4, 0.9)
+CLIPS = 96
+
+MUST_MOVE = [
+    ("grain", "background_grain"),
+    ("grain", "frechet_video_distance"),
+    ("grain", "patch_frechet_distance"),
+    ("blur", "patch_frechet_distance"),
+    ("blur", "frechet_video_distance"),
+    ("flicker", "structural_stability"),
+    ("flicker", "frechet_video_distance"),
+    ("freeze", "motion"),
+    ("freeze", "frechet_video_distance"),
+    ("shuffle", "structural_stability"),
+    ("shuffle", "frechet_video_distance"),
+    ("colour shift", "patch_frechet_distance"),
+    ("colour shift", "frechet_video_distance"),
+    ("colour shift", "kernel_video_distance"),
+    ("dropped modes", "mode_coverage"),
+    ("dropped modes", "diversity"),
+    ("swapped captions", "attribute_accuracy"),
+]
+
+
+@pytest.fixture(scope="module")
+def ruler(judge):
+    reference, _ = drawn(CLIPS, seed=11)
+    draws = make_draws(CLIPS, CLIPS, resamples=2, seed=0)
+    features = judge.features(reference)
+    frechet = FrechetDistance(Moments(features[:, None]), draws)
+    patch = FrechetDistance(Moments(judge.assess(reference).patches), draws)
+    kernel = KernelDistance(features, draws)
+
+    def words(frames, rows):
+        probabilities = judge.attributes(frames)
+        asked = {name: rows[name].to_numpy() for name in judge.vocabulary}
+        seen = {name: np.array(judge.vocabulary[name])[probabilities[name].argmax(1)] for name in asked}
+        return probabilities, asked, seen
+
+    def accuracy(frames, rows):
+        probabilities, asked, _ = words(frames, rows)
+        return np.mean(list(metrics.attribute_hits(probabilities, asked, judge.vocabulary).values()))
+
+    def coverage(frames, rows):
+        _, asked, seen = words(frames, rows)
+        return mode_coverage(seen, asked, draws).value
+
+    return {
+        "frechet_video_distance": lambda f, _: frechet.of(Moments(judge.features(f)[:, None])).value,
+        "patch_frechet_distance": lambda f, _: patch.of(Moments(judge.assess(f).patches)).value,
+        "kernel_video_distance": lambda f, _: kernel.of(judge.features(f)).value,
+        "background_grain": lambda f, _: metrics.background_grain(f).mean(),
+        "structural_stability": lambda f, _: metrics.structural_stability(f).mean(),
+        "motion": lambda f, _: metrics.motion(f).mean(),
+        "diversity": lambda f, _: diversity(judge.features(f), draws).value,
+        "mode_coverage": coverage,
+        "attribute_accuracy": accuracy,
+    }
+
+
+@pytest.fixture(scope="module")
+def measured(ruler):
+    """Each named metric at each strength of each fault, `{(fault, metric): values}`."""
+    frames, rows = drawn(CLIPS, seed=12)
+    found = {pair: [] for pair in MUST_MOVE}
+    for fault in dict(MUST_MOVE):
+        for strength in STRENGTHS:
+            worse = faulty(fault, frames, rows, strength)
+            for pair in (p for p in MUST_MOVE if p[0] == fault):
+                found[pair].append(ruler[pair[1]](*worse))
+    return found
+
+
+def faulty(fault, frames, rows, strength):
+    rng = np.random.default_rng(13)
+    if fault == "dropped modes":  # the first colours take the place of the others, clip by clip
+        replaced = np.flatnonzero(rng.permutation(CLIPS) < strength * CLIPS)
+        donors = np.flatnonzero((rows["colour"] == "red") & (rows["background"] == "teal"))
+        changed = frames.copy()
+        changed[replaced] = frames[donors[np.arange(len(replaced)) % len(donors)]]
+        return changed, rows
+    if fault == "swapped captions":
+        order = np.arange(CLIPS)
+        swapped = np.flatnonzero(rng.permutation(CLIPS) < strength * CLIPS)
+        order[swapped] = np.roll(swapped, 1)
+        return frames, rows.iloc[order].reset_index(drop=True)
+    return FAULTS[fault](frames, np.full(CLIPS, strength), rng), rows
+
+
+@pytest.mark.parametrize(("fault", "metric"), MUST_MOVE)
+def test_a_stronger_fault_moves_the_metric_further_the_wrong_way(measured, fault, metric):
+    worse = 1 if metrics.METRICS[metric].better == "lower" else -1
+    values = [worse * value for value in measured[fault, metric]]
+    assert values == sorted(values) and len(set(values)) == len(values), values
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_no_strength_changes_nothing(name):
+    frames, _ = drawn(2, seed=1)
+    assert np.array_equal(FAULTS[name](frames, np.zeros(2), np.random.default_rng(0)), frames)
+
+
+def test_clips_without_a_fault_are_near_beside_clips_with_a_plain_one(measured):
+    clean, _, _, strong = measured["grain", "frechet_video_distance"]
+    assert abs(clean) < 0.05 * strong

@@ -1,0 +1,89 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from onestep.evaluation.judge import FEATURES, PATCH_FEATURES, JudgeError, load_judge
+from onestep.pretraining.judge import ClassError, class_numbers, train_judge
+from onestep.pretraining.settings import JudgeTraining
+from onestep.storage import read_json
+from tests.evaluation.conftest import BUNDLED
+from tests.evaluation.made import drawn, write_clips_folder
+
+
+@pytest.fixture(scope="module")
+def real():
+    return drawn(24, seed=31)
+
+
+def test_probabilities_and_features_have_a_row_per_clip(judge, real):
+    frames, _ = real
+    for name, found in judge.attributes(frames).items():
+        assert found.shape == (24, len(judge.vocabulary[name]))
+        assert found.sum(1) == pytest.approx(np.ones(24), abs=1e-5)
+    assert judge.features(frames).shape == (24, FEATURES)
+    assert judge.patch_features(frames).shape == (24 * 4 * 4 * 4, PATCH_FEATURES)
+
+
+def test_clips_of_any_size_are_judged(judge):
+    for shape in ((2, 5, 32, 48, 3), (1, 17, 96, 64, 3), (1, 1, 16, 16, 3)):
+        frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        assert judge.features(frames).shape == (shape[0], FEATURES)
+        assert len(judge.patch_features(frames)) % shape[0] == 0
+        assert np.isfinite(judge.patch_features(frames)).all()
+
+
+def test_a_clips_features_do_not_depend_on_its_neighbours(judge, real):
+    frames, _ = real
+    assert judge.features(frames[:1]) == pytest.approx(judge.features(frames)[:1], abs=1e-4)
+
+
+def test_a_saved_judge_judges_the_same(judge, real, tmp_path):
+    judge.save(tmp_path)
+    assert np.array_equal(load_judge(tmp_path).features(real[0]), judge.features(real[0]))
+
+
+def test_a_folder_without_weights_is_refused_by_name(judge, tmp_path):
+    judge.save(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(JudgeError, match=str(tmp_path)):
+        load_judge(tmp_path)
+
+
+def test_something_that_is_not_a_clip_is_refused(judge):
+    with pytest.raises(JudgeError, match="uint8"):
+        judge.features(np.zeros((1, 3, 16, 16, 3), np.float32))
+
+
+def test_an_unknown_word_is_named():
+    rows = drawn(3, seed=1)[1]
+    with pytest.raises(ClassError, match="'mauve'"):
+        class_numbers(rows.assign(colour=["red", "mauve", "red"]))
+    with pytest.raises(ClassError, match="no column 'colour'"):
+        class_numbers(rows.drop(columns="colour"))
+
+
+def test_training_writes_a_judge_and_its_accuracy_on_held_out_clips(tmp_path):
+    clips = write_clips_folder(tmp_path, with_attributes=True)
+    index = pd.read_parquet(clips / "clips.parquet")
+    index.loc[:40, "split"] = "train"
+    index.to_parquet(clips / "clips.parquet", index=False)
+    settings = JudgeTraining(seed=0, updates=2, batch=8, learning_rate=1e-3, width=4)
+    train_judge(clips, tmp_path / "judge", settings)
+    metrics = read_json(tmp_path / "judge" / "metrics.json")
+    assert metrics["test"]["clips"] == (index["split"] == "test").sum()
+    assert 0 <= metrics["test"]["shape"] <= 1
+    first = (tmp_path / "judge" / "model.safetensors").read_bytes()
+    train_judge(clips, tmp_path / "again", settings)
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == first
+
+
+@pytest.mark.skipif(not (BUNDLED / "config.json").is_file(), reason="no judge is bundled yet")
+def test_the_bundled_judge_names_held_out_clips():
+    frames, rows = drawn(160, seed=41, held_out=True)
+    judge = load_judge(BUNDLED)
+    right = {
+        name: (np.array(judge.vocabulary[name])[found.argmax(1)] == rows[name]).mean()
+        for name, found in judge.attributes(frames).items()
+    }
+    assert np.mean(list(right.values())) >= 0.97 and min(right.values()) >= 0.9, right
+    assert sum(file.stat().st_size for file in BUNDLED.iterdir()) < 4_000_000
