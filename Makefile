@@ -11,7 +11,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint typecheck clean
+.PHONY: help setup demo full test test-slow lint typecheck clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,6 +34,9 @@ demo: setup ## footage to a one-step model, with pictures and numbers
 	@echo "numbers      reports/metrics.json, reports/latency.json"
 	@echo "model        models/onestep (a stock diffusers pipeline)"
 	@echo "try it       $(BIN)/onestep generate 'a small red circle bouncing on teal' --model models/onestep --out clip.mp4"
+
+full: setup ## the headline run as a DVC experiment: profiles/full.yaml over params.yaml
+	$(BIN)/dvc exp run --name full $$($(BIN)/onestep profile profiles/full.yaml)
 
 test: setup ## the tests, under ten minutes
 	$(PYTEST)

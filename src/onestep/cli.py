@@ -224,7 +224,7 @@ def report(
     """Write the page with the videos side by side, the numbers and the verdict."""
     from onestep.evaluation.report import write_report
 
-    folders = {folder.name: folder for folder in sorted(curves.iterdir()) if folder.is_dir()}
+    folders = {folder.name: folder for folder in sorted(curves.glob("*")) if folder.is_dir()}
     write_report(metrics, samples, clips, out, _params(params).evaluate, latency, verdict, folders)
 
 
@@ -278,6 +278,14 @@ def params(path: Annotated[Path, typer.Argument(help="The settings file.")] = PA
 
     load_params(path)
     print(f"{path} is valid")
+
+
+@app.command(rich_help_panel=HAND)
+def profile(path: Annotated[Path, typer.Argument(help="profiles/full.yaml")], params: ParamsFile = PARAMS) -> None:
+    """Print a profile as options of `dvc exp run`, after checking it against the settings."""
+    from onestep.config import overrides
+
+    print(" ".join(f"--set-param {change}" for change in overrides(path, params)))
 
 
 @pretrain.command("footage")

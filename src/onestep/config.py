@@ -259,6 +259,15 @@ def read_settings(kind: type[AnySettings], path: Path) -> AnySettings:
     return parse_settings(kind, content, str(path))
 
 
+def overrides(profile: Path, params: Path) -> list[str]:
+    """A profile's settings as `group.key=value` for `dvc exp run --set-param`; raises `SettingsError` as `load_params`."""
+    content = yaml.safe_load(params.read_text(encoding="utf-8"))
+    changes = yaml.safe_load(profile.read_text(encoding="utf-8"))
+    merged = content | {group: content.get(group, {}) | settings for group, settings in changes.items()}
+    parse_settings(Params, merged, str(profile))
+    return [f"{group}.{key}={value}" for group, settings in changes.items() for key, value in settings.items()]
+
+
 def _sentence(kind: type[Settings], source: str, problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "the file"
     if problem["type"] == "extra_forbidden":
