@@ -166,10 +166,11 @@ def drift(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Compare the clips with those that the model in production was trained on."""
+    from onestep.config import load_params
     from onestep.data.drift import drift as run
 
     reference = production / "clips.parquet"
-    run(clips, reference if reference.is_file() else None, out, page, _params(params).drift)
+    run(clips, reference if reference.is_file() else None, out, page, load_params(params).drift)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -182,9 +183,10 @@ def gate(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Judge the candidate by the rules in the settings: promote, hold or reject."""
+    from onestep.config import load_params
     from onestep.registry.gates import gate as run
 
-    run(metrics, latency, validation, production, out, _params(params).gate)
+    run(metrics, latency, validation, production, out, load_params(params).gate)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -239,9 +241,11 @@ def promote(
     from onestep.registry.promotion import promote as run
 
     promotion = run(Path())
-    print(promotion)
+    print(f"promoted {promotion.version_tag}: recorded on {promotion.branch}")
     if merge:
         merge_run(Path(), promotion.branch)
+    else:
+        print(f"to take it into your branch: git merge {promotion.branch}")
 
 
 @app.command(rich_help_panel=HAND)

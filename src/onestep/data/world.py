@@ -90,9 +90,7 @@ def _coverage(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> n
         distance = np.maximum(slope, y - 0.75 * radius)
     else:
         arm = 0.36 * radius
-        distance = np.minimum(
-            np.maximum(abs(x) - radius, abs(y) - arm), np.maximum(abs(y) - radius, abs(x) - arm)
-        )
+        distance = np.minimum(np.maximum(abs(x) - radius, abs(y) - arm), np.maximum(abs(y) - radius, abs(x) - arm))
     return np.clip(0.5 - distance, 0.0, 1.0)
 
 

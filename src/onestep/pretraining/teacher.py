@@ -1,7 +1,7 @@
 """Training the bundled teacher: a `WanTransformer3DModel` and its text encoder by flow matching, then the whole pipeline.
 
 Noise levels are logit-normal (arXiv 2403.03206); the loss is the velocity's squared error in both forms: for a network
-that predicts the sample, `‖x̂ − x‖²/t²` with t held at 0.05 or more (arXiv 2511.13720, x-prediction with v-loss).
+that predicts the sample, `‖x̂ − x‖²/t²` with t held at 0.2 or more (arXiv 2511.13720, x-prediction with v-loss).
 """
 
 import copy
@@ -27,7 +27,7 @@ from onestep.pretraining.vae import ClipSet
 from onestep.storage import read_json, replacing_folder, sha256_folder, write_json
 from onestep.training.loop import Batches, Plan, finish, make_accelerator, run, seeded
 
-SMALLEST_T = 0.05
+SMALLEST_T = 0.2  # below, a narrow network's own floor would drown the noisy levels that few steps live on
 LEVEL_MEAN, LEVEL_SPREAD = 0.3, 1.2  # of logit(t): a little towards noise, where few-step sampling lives
 PREVIEW_STEPS = 8
 LATENTS = "latents.safetensors"
