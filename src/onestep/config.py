@@ -3,6 +3,7 @@
 Unknown keys and impossible sizes are refused with one sentence that names the key and the nearest legal value.
 """
 
+import json
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -265,7 +266,11 @@ def overrides(profile: Path, params: Path) -> list[str]:
     changes = yaml.safe_load(profile.read_text(encoding="utf-8"))
     merged = content | {group: content.get(group, {}) | settings for group, settings in changes.items()}
     parse_settings(Params, merged, str(profile))
-    return [f"{group}.{key}={value}" for group, settings in changes.items() for key, value in settings.items()]
+    return [
+        f"{group}.{key}={json.dumps(value, separators=(',', ':'))}"
+        for group, settings in changes.items()
+        for key, value in settings.items()
+    ]
 
 
 def _sentence(kind: type[Settings], source: str, problem: Any) -> str:
