@@ -15,7 +15,7 @@ from onestep.evaluation.distances import (
 from onestep.evaluation.faults import FAULTS
 from tests.evaluation.made import drawn
 
-STRENGTHS = (0.0, 0.15, 0.4, 0.9)
+STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 CLIPS = 96
 
 MUST_MOVE = [

@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from onestep.data import world
 from onestep.evaluation.judge import FEATURES, PATCH_FEATURES, JudgeError, load_judge
-from onestep.pretraining.judge import ClassError, class_numbers, train_judge
+from onestep.pretraining.judge import ClassError, LabelledClips, _varied, class_numbers, train_judge
 from onestep.pretraining.settings import JudgeTraining
 from onestep.storage import read_json
 from tests.evaluation.conftest import BUNDLED
@@ -39,7 +40,10 @@ def test_a_clips_features_do_not_depend_on_its_neighbours(judge, real):
 
 def test_a_saved_judge_judges_the_same(judge, real, tmp_path):
     judge.save(tmp_path)
-    assert np.array_equal(load_judge(tmp_path).features(real[0]), judge.features(real[0]))
+    before, after = judge.assess(real[0]), load_judge(tmp_path).assess(real[0])
+    assert list(after.attributes) == list(before.attributes)
+    assert all(np.array_equal(after.attributes[name], found) for name, found in before.attributes.items())
+    assert np.array_equal(after.features, before.features)
 
 
 def test_a_folder_without_weights_is_refused_by_name(judge, tmp_path):
@@ -87,3 +91,24 @@ def test_the_bundled_judge_names_held_out_clips():
     }
     assert np.mean(list(right.values())) >= 0.97 and min(right.values()) >= 0.9, right
     assert sum(file.stat().st_size for file in BUNDLED.iterdir()) < 4_000_000
+
+
+def test_a_varied_clip_keeps_its_labels_true():
+    frames, rows = drawn(48, seed=61)
+    classes = class_numbers(rows)
+    varied = _varied(LabelledClips(frames, classes), np.random.default_rng(0))
+    words = world.vocabulary()["motion"]
+    for number in range(len(frames)):
+        centre = [
+            np.argwhere(abs(frame.astype(int) - frame[0, 0]).sum(-1) > 60).mean(0) for frame in varied.frames[number]
+        ]
+        path = centre[-1] - centre[0]
+        word = words[varied.classes["motion"][number]]
+        axis, sign = {"sliding left": (1, -1), "sliding right": (1, 1), "rising": (0, -1), "falling": (0, 1)}.get(
+            word, (0, 0)
+        )
+        assert sign == 0 or sign * path[axis] > 3, (word, path)
+    assert np.array_equal(varied.classes["shape"], classes["shape"])
+    counted = varied.classes["colour"] >= 0
+    assert 0 < counted.sum() < len(frames)
+    assert np.array_equal(varied.classes["colour"][counted], classes["colour"][counted])

@@ -47,7 +47,8 @@ class Judge(nn.Module):
     def __init__(self, vocabulary: dict[str, tuple[str, ...]], faults: tuple[str, ...], width: int, seed: int) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
-            "vocabulary": {name: list(words) for name, words in vocabulary.items()},
+            # A list, because JSON objects are written in the order of their keys and the probe's classes have their own.
+            "vocabulary": [{"attribute": name, "words": list(words)} for name, words in vocabulary.items()],
             "faults": list(faults),
             "width": width,
             "seed": seed,
@@ -74,7 +75,7 @@ class Judge(nn.Module):
     @property
     def vocabulary(self) -> dict[str, tuple[str, ...]]:
         """The words of each attribute that the probe knows."""
-        return {name: tuple(words) for name, words in self.config["vocabulary"].items()}
+        return _vocabulary(self.config)
 
     def forward(self, clips: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Of clips `[N, 3, T, H, W]` in [-1, 1]: logits of each attribute, fault grades, and clip statistics `[N, S]`."""
@@ -172,11 +173,15 @@ def load_judge(folder: Path) -> Judge:
     """The judge in a local folder, in evaluation mode; raises `JudgeError` when a part is missing or does not fit."""
     try:
         config = read_json(folder / "config.json")
-        judge = Judge(config["vocabulary"], tuple(config["faults"]), config["width"], config["seed"])
+        judge = Judge(_vocabulary(config), tuple(config["faults"]), config["width"], config["seed"])
         judge.load_state_dict(load_file(folder / "model.safetensors"))
     except (StorageError, KeyError, OSError, RuntimeError) as error:
         raise JudgeError(f"{folder} is not a judge: {error}") from error
     return judge.eval().requires_grad_(False)
+
+
+def _vocabulary(config: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {entry["attribute"]: tuple(entry["words"]) for entry in config["vocabulary"]}
 
 
 def _stage(inputs: int, outputs: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> nn.Sequential:

@@ -21,6 +21,11 @@ _FAULTY_SHARE = 0.25  # of a batch: clips with one fault, from which only the fa
 _FAULT_WEIGHT = 0.5
 _WARMUP_SHARE = 0.05
 _CALIBRATION_CLIPS = 1024
+_IGNORED = -1  # class of a clip whose attribute does not count
+_SHIFT_PIXELS = 4
+_COLOURED = {"colour", "background"}
+_MIRRORED = {"sliding left": "sliding right", "sliding right": "sliding left"}
+_BACKWARDS = _MIRRORED | {"rising": "falling", "falling": "rising", "growing": "shrinking", "shrinking": "growing"}
 
 
 class ClassError(RuntimeError):
@@ -52,7 +57,8 @@ def train_judge(clips: Path, out: Path, settings: JudgeTraining) -> None:
 def fit(train: LabelledClips, settings: JudgeTraining) -> Judge:
     """A judge trained on the clips: its probe on clean ones, its fault head on clips with one fault of a random strength.
 
-    The one augmentation is a small step in brightness: noise or blur would teach it to look past them.
+    Clips are varied in ways that keep what they show (`_varied`) and by a small step in brightness; noise or blur on
+    clips that count as clean would teach it to look past them.
     """
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
@@ -65,11 +71,14 @@ def fit(train: LabelledClips, settings: JudgeTraining) -> Judge:
     judge.train()
     for _ in range(settings.updates):
         chosen = rng.integers(len(train.frames), size=settings.batch)
-        frames, grades = _with_faults(train.frames[chosen], rng)
-        clean = torch.from_numpy(grades.max(1) == 0)
-        targets = {name: torch.from_numpy(classes[chosen]) for name, classes in train.classes.items()}
+        varied = _varied(LabelledClips(train.frames[chosen], {n: c[chosen] for n, c in train.classes.items()}), rng)
+        frames, grades = _with_faults(varied.frames, rng)
+        targets = {
+            name: torch.from_numpy(np.where(grades.max(1) == 0, classes, _IGNORED))
+            for name, classes in varied.classes.items()
+        }
         brightness = torch.from_numpy(rng.uniform(-0.03, 0.03, (settings.batch, 1, 1, 1, 1)).astype(np.float32))
-        loss = _loss(judge, to_input(frames) + brightness, targets, clean, torch.from_numpy(grades))
+        loss = _loss(judge, to_input(frames) + brightness, targets, torch.from_numpy(grades))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -118,7 +127,34 @@ def _with_faults(frames: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarr
     return frames, grades
 
 
-def _loss(judge: Judge, clips: Tensor, targets: dict[str, Tensor], clean: Tensor, grades: Tensor) -> Tensor:
+def _loss(judge: Judge, clips: Tensor, targets: dict[str, Tensor], grades: Tensor) -> Tensor:
     logits, faults, _ = judge(clips)
-    entropy = [functional.cross_entropy(logits[name][clean], target[clean]) for name, target in targets.items()]
+    entropy = [
+        functional.cross_entropy(logits[name], target, ignore_index=_IGNORED) for name, target in targets.items()
+    ]
     return torch.stack(entropy).mean() + _FAULT_WEIGHT * functional.mse_loss(faults, grades)
+
+
+def _varied(clips: LabelledClips, rng: np.random.Generator) -> LabelledClips:
+    """The clips mirrored, played backwards, moved by some pixels and with colour channels swapped, labels kept true.
+
+    Some combinations of words are held out: without this the probe learns which exist, not what a shape looks like.
+    """
+    frames, classes = clips.frames.copy(), {name: numbers.copy() for name, numbers in clips.classes.items()}
+    mirrored, backwards, recoloured = rng.random((3, len(frames))) < 0.5
+    frames[mirrored] = frames[mirrored, :, :, ::-1]
+    frames[backwards] = frames[backwards, ::-1]
+    for place in np.flatnonzero(recoloured):
+        frames[place] = frames[place][..., rng.permutation(3)]
+    for name in _COLOURED & classes.keys():
+        classes[name][recoloured] = _IGNORED
+    if "motion" in classes:
+        words = vocabulary()["motion"]
+        for turned, opposite in ((mirrored, _MIRRORED), (backwards, _BACKWARDS)):
+            turn = np.array([words.index(opposite.get(word, word)) for word in words])
+            classes["motion"][turned] = turn[classes["motion"][turned]]
+    height, width = frames.shape[2:4]
+    for number, (down, right) in enumerate(rng.integers(-_SHIFT_PIXELS, _SHIFT_PIXELS + 1, (len(frames), 2))):
+        rows, columns = (np.clip(np.arange(n) + by, 0, n - 1) for n, by in ((height, down), (width, right)))
+        frames[number] = frames[number][:, rows][:, :, columns]
+    return LabelledClips(frames, classes)
