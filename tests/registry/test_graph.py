@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,23 @@ def test_plan_has_the_graphs_order_and_everything_below_a_change_as_affected(pro
         ("train", True, True),
         ("gate", False, True),
     ]
+
+
+def test_before_the_first_run_every_stage_is_affected(project: Path) -> None:
+    (project / "dvc.lock").unlink()
+    for folder in ("data/clips", "models", "reports"):
+        shutil.rmtree(project / folder)
+    assert [(stage.name, stage.affected) for stage in plan(project)] == [
+        ("ingest", True),
+        ("train", True),
+        ("gate", True),
+    ]
+
+
+def test_a_file_that_no_stage_makes_is_named_when_it_is_missing(project: Path) -> None:
+    (project / "data" / "production.json").unlink()
+    with pytest.raises(GraphError, match=r"production\.json"):
+        plan(project)
 
 
 def test_git_keeps_what_dvc_does_not(project: Path) -> None:

@@ -43,11 +43,14 @@ def open_graph(root: Path) -> "Repo":
 
 
 def plan(root: Path) -> list[PlannedStage]:
-    """All stages with a command, in the order in which `dvc repro` would run them."""
+    """All stages with a command, in the order in which `dvc repro` would run them, also before any has run.
+
+    Raises `GraphError` when a stage needs a file that neither exists nor is made by a stage that will run.
+    """
     from dvc.repo.reproduce import get_active_graph, plan_repro
     from dvc.stage import PipelineStage
 
-    changed = _changed_stages(root)
+    changed, impossible = _changed_stages(root)
     with open_graph(root) as repo:
         graph = get_active_graph(repo.index.graph)
         stages = [s for s in plan_repro(graph) if isinstance(s, PipelineStage) and s.cmd is not None]
@@ -58,6 +61,8 @@ def plan(root: Path) -> list[PlannedStage]:
             if name in changed or any(needed in affected for needed in graph.successors(stage)):
                 affected.add(stage)
             planned.append(PlannedStage(name, name in changed, stage in affected))
+            if name in impossible and stage not in affected:
+                raise GraphError(f"dvc repro --dry failed in {root}: {impossible[name]}")
     return planned
 
 
@@ -121,13 +126,23 @@ def _address(stage: Any, top: Path) -> str:
     return str(stage.name) if folder == "." else f"{folder}/{GRAPH}:{stage.name}"
 
 
-def _changed_stages(root: Path) -> set[str]:
+def _changed_stages(root: Path) -> tuple[set[str], dict[str, str]]:
+    """Stages that would run; and those that cannot be judged yet, with DVC's reason: mostly what they need is not made."""
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", "--dry"], cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "dvc", "repro", "--dry", "--keep-going"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    if done.returncode:
+    changed = set(re.findall(r"^Running stage '([^']+)':", done.stdout, flags=re.MULTILINE))
+    failed = re.findall(r"^ERROR: failed to reproduce (.+)", done.stderr, flags=re.MULTILINE)
+    impossible = dict.fromkeys(
+        (name for line in failed for name in re.findall(r"'([^']+)'", line)), done.stderr.strip()
+    )
+    if done.returncode and not impossible:
         raise GraphError(f"dvc repro --dry failed in {root}: {done.stderr.strip()}")
-    return set(re.findall(r"^Running stage '([^']+)':", done.stdout, flags=re.MULTILINE))
+    return changed, impossible
 
 
 def _inside(path: Path, folders: list[Path]) -> bool:
