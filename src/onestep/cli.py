@@ -137,6 +137,10 @@ def samples(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Sample one family of models from the test prompts, all with the same noise."""
+    from onestep.evaluation.samples import pass_over
+
+    if pass_over(model, out):
+        return
     from onestep.evaluation.sampling import sample_student, sample_teacher
 
     settings = _params(params)

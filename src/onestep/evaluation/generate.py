@@ -8,7 +8,7 @@ import torch
 
 from onestep.data.clips import load_frames
 from onestep.data.latents import open_latents
-from onestep.models.pipeline import load_pipeline
+from onestep.models.pipeline import VideoPipeline, load_pipeline
 from onestep.pictures import contact_sheet
 from onestep.video import write_gif, write_video
 
@@ -29,16 +29,34 @@ def generate(
     size: tuple[int | None, int | None, int | None] = (None, None, None),
     text_tokens: int | None = None,
 ) -> None:
-    """Write one clip as MP4 or GIF, by the ending of `out`.
+    """Write one clip as MP4 or GIF, by the ending of `out`: the frames of `make_clip` at the model's frame rate.
 
-    size: frames, height, width; what is None is read from the model's `onestep.json`. Raises `GenerateError` for another
-    ending or an unknown size, `PipelineError` for an impossible one.
+    Raises `GenerateError` for another ending, and as `make_clip` does.
     """
     writers = {".mp4": write_video, ".gif": write_gif}
     if out.suffix not in writers:
         raise GenerateError(f"{out}: the ending must be one of {', '.join(writers)}")
     pipeline = load_pipeline(model)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    clip = make_clip(pipeline, prompt, steps, guidance, seed, size, text_tokens)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    writers[out.suffix](clip, out, float(pipeline.record.get("fps", 16.0)))
+
+
+def make_clip(
+    pipeline: VideoPipeline,
+    prompt: str,
+    steps: int | None = None,
+    guidance: float = 1.0,
+    seed: int = 0,
+    size: tuple[int | None, int | None, int | None] = (None, None, None),
+    text_tokens: int | None = None,
+) -> np.ndarray:
+    """One clip, uint8 `[T, H, W, 3]`, from the noise that `torch.Generator().manual_seed(seed)` gives on the CPU.
+
+    size: frames, height, width; what is None is read from the model's `onestep.json`. Raises `GenerateError` for an
+    unknown size, `PipelineError` for an impossible one.
+    """
     record = pipeline.record
     frames, height, width = (
         _known(name, given, record) for name, given in zip(("frames", "height", "width"), size, strict=True)
@@ -48,9 +66,7 @@ def generate(
     noise = torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed)).to(pipeline.device)
     text, empty = pipeline.encode_text([prompt], tokens), pipeline.encode_text([""], tokens)
     taken = steps or record.get("steps", MULTI_STEP_DEFAULT)
-    clip = pipeline.decode_video(pipeline.denoise(noise, text, taken, guidance, empty))[0]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    writers[out.suffix](clip, out, float(record.get("fps", 16.0)))
+    return pipeline.decode_video(pipeline.denoise(noise, text, taken, guidance, empty))[0]
 
 
 def _known(name: str, given: int | None, record: dict) -> int:

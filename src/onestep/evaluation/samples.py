@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from onestep.storage import read_json
+from onestep.storage import read_json, replacing_folder, write_json
 
 PROMPTS = "prompts.parquet"
 RECORD = "samples.json"
+MARKER = "champion.json"  # what the production stage leaves in its folder
 
 
 class SamplesError(RuntimeError):
@@ -70,3 +71,12 @@ def read_samples(folders: Sequence[Path]) -> Samples:
                 raise SamplesError(f"{path} is missing although {folder / RECORD} lists it: sample the family again")
             sets[entry["name"]] = SampleSet(entry["name"], int(entry["steps"]), float(entry["guidance"]), path)
     return Samples(tuple(sets.values()), prompts, float(records[present[0]]["fps"]))
+
+
+def pass_over(model: Path, out: Path) -> bool:
+    """Whether `model` is the place of a champion that does not exist yet; then `out` gets its marker and no samples."""
+    if not (model / MARKER).is_file() or (model / "model_index.json").is_file():
+        return False
+    with replacing_folder(out) as partial:
+        write_json(partial / MARKER, read_json(model / MARKER))
+    return True

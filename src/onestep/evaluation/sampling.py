@@ -20,10 +20,9 @@ from onestep.data.clips import load_frames, read_index
 from onestep.data.world import ATTRIBUTES
 from onestep.evaluation.samples import PROMPTS, RECORD
 from onestep.models.pipeline import VideoPipeline, fingerprint, load_pipeline
-from onestep.storage import read_json, replacing_folder, sha256_file, write_json
+from onestep.storage import replacing_folder, sha256_file, write_json
 
 REAL_VAE = "real-vae"
-MARKER = "champion.json"  # what the production stage leaves in its folder
 
 
 class SamplingError(RuntimeError):
@@ -73,14 +72,7 @@ def noise_for(prompts: pd.DataFrame, shape: Sequence[int], seed: int) -> Tensor:
 
 
 def sample_student(model: Path, name: str, clips: Path, out: Path, text_tokens: int, settings: SamplesSettings) -> None:
-    """One-step samples of a student folder (`onestep`, `consistency`, `champion`).
-
-    Where no champion is pinned, its folder holds a marker alone and so does `out`.
-    """
-    if (model / MARKER).is_file() and not (model / "model_index.json").is_file():
-        with replacing_folder(out) as partial:
-            write_json(partial / MARKER, read_json(model / MARKER))
-        return
+    """One-step samples of a student folder (`onestep`, `consistency`, `champion`)."""
     _sample(model, [Setting(name, 1, 1.0)], clips, out, text_tokens, settings, with_real=False)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from onestep.config import FetchSettings
 from onestep.storage import fetch, list_files, open_folder, replacing_folder, sha256_folder
 
-_UNSAFE = re.compile(r"\.(bin|pt|pth|ckpt|pkl|pickle|py)$")
+_UNSAFE = re.compile(r"\.(bin|pt|pth|ckpt|pkl|pickle|py)$", re.IGNORECASE)
 
 
 class FetchRefused(RuntimeError):

@@ -10,7 +10,9 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
+from transformers.utils import logging as transformers_logging
 
 from onestep.storage import read_json, sha256_folder, write_json
 
@@ -76,7 +78,7 @@ class VideoPipeline:
             latents = latents.to(self.device, torch.float32)
             pixels = self.vae.decode(latents * self._std.to(latents) + self._mean.to(latents)).sample
             levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-            return levels.permute(0, 2, 3, 4, 1).cpu().numpy()
+            return levels.permute(0, 2, 3, 4, 1).contiguous().cpu().numpy()
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """`(C, T', H', W')` of a clip's latents; raises `PipelineError` naming the nearest legal size."""
@@ -161,8 +163,10 @@ def load_pipeline(folder: Path) -> VideoPipeline:
     """Load a pipeline folder in float32; raises `PipelineError` with one sentence when it cannot be used."""
     if not (folder / "model_index.json").is_file():
         raise PipelineError(f"{folder} is not a diffusers pipeline: it has no model_index.json")
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()  # two bars for every load would bury the stage's own
     try:
-        wan = WanPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+        wan = WanPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise PipelineError(f"{folder} cannot be loaded as a WanPipeline: {error}") from error
     wan.set_progress_bar_config(disable=True)
