@@ -1,0 +1,107 @@
+"""The shipped graph on a handful of clips: a git and DVC project with a tiny pipeline and a tiny judge, made in seconds."""
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from onestep.cli import app
+from onestep.data import world
+from onestep.evaluation.faults import FAULTS
+from onestep.evaluation.judge import Judge
+from tests.tiny import FRAMES, SIDE, save_pipeline
+
+ROOT = Path(__file__).parents[1]
+SMALL: dict[str, dict[str, Any]] = {
+    "machine": {"threads": 1},
+    "footage": {"shots": 24, "evaluation_shots": 12, "side": SIDE},
+    "ingest": {"frames": FRAMES, "height": SIDE, "width": SIDE, "dev_share": 0.3, "shard_clips": 16, "workers": 1},
+    "validate": {"min_train_clips": 8, "min_test_clips": 8, "max_quarantine_rate": 0.6},
+    "base": {"url": "pretrained/base", "sha256": None},
+    "judge": {"url": "pretrained/judge", "sha256": None},
+    "encode": {"batch": 8, "shard_latents": 16},
+    "consistency": {"updates": 3, "batch": 4, "levels": 4, "samples_every": 2, "checkpoint_every": 2},
+    "adversarial": {"updates": 3, "batch": 4, "discriminator_warmup": 1, "samples_every": 2, "checkpoint_every": 2},
+    "samples": {"prompts": 6, "teacher": [[1, 1.0], [2, 1.0], [2, 4.0]], "batch": 4},
+    "evaluate": {"resamples": 40, "gallery": 2},
+    "latency": {"repeats": 1},
+    "gate": {"min_prompts": 6, "better_than": ["teacher-1", "teacher-2"]},
+}
+
+
+def make_project(root: Path, form: str, **changes: dict[str, Any]) -> Path:
+    """A project at `root` with the shipped `dvc.yaml`, code and lock, and small settings; nothing has run yet."""
+    root.mkdir(parents=True)
+    for name in ("dvc.yaml", "constraints.txt", ".dvcignore"):
+        shutil.copyfile(ROOT / name, root / name)
+    shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (root / "data").mkdir()
+    (root / "data" / "production.json").write_text('{"champion": null}\n')
+    (root / ".gitignore").write_text("/pretrained/\n/.onestep/\n")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for overrides in (SMALL, changes):
+        for group, values in overrides.items():
+            params[group] |= values
+    write_params(root, params)
+    save_pipeline(root / "pretrained" / "base", form)
+    save_judge(root / "pretrained" / "judge")
+    command(root, "git", "init", "--quiet", "--initial-branch=main")
+    command(root, "git", "config", "user.name", "A Person")
+    command(root, "git", "config", "user.email", "person@example.org")
+    command(root, "dvc", "init", "--quiet")
+    command(root, "git", "add", "--all")
+    command(root, "git", "commit", "--quiet", "--message", "Start")
+    return root
+
+
+def save_judge(folder: Path) -> None:
+    """An untrained judge that is calibrated on drawn clips: it measures, and it knows nothing."""
+    rng = np.random.default_rng(0)
+    scenes = world.scenes()
+    clips = np.stack([world.draw(scenes[i], FRAMES, SIDE, rng) for i in rng.permutation(len(scenes))[:64]])
+    torch.manual_seed(0)
+    judge = Judge(world.vocabulary(), tuple(FAULTS), width=4, seed=0).eval()
+    judge.calibrate(clips)
+    folder.mkdir(parents=True)
+    judge.save(folder)
+
+
+def read_params(root: Path) -> dict[str, Any]:
+    return yaml.safe_load((root / "params.yaml").read_text())
+
+
+def write_params(root: Path, params: dict[str, Any]) -> None:
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def command(root: Path, *words: str) -> str:
+    """Run a command at the project's root with this environment's tools; what it printed."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    done = subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(words)}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def run_here(root: Path, target: str | None = None) -> None:
+    """The stages' commands in the order of `dvc.yaml`, up to `target`, in this process: no start-up to pay per stage."""
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    with contextlib.chdir(root):
+        for name, stage in stages.items():
+            program, *words = shlex.split(stage["cmd"])
+            assert program == "onestep"
+            app(words, standalone_mode=False)
+            if name == target:
+                return
