@@ -97,9 +97,11 @@ def _coverage(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> n
 def _trajectory(scene: Scene, frames: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Centre x, centre y, radius (pixels) and angle (radians) of the shape at each frame, each `[T]`."""
     step = np.linspace(-0.5, 0.5, frames)
-    radius = np.full(frames, SIZES[scene.size] / 2 * side / 64)
+    radius: np.ndarray = np.full(frames, SIZES[scene.size] / 2 * side / 64)
     travel = rng.uniform(1.3, 2.0) * frames * side / 64
-    dx = dy = angle = np.zeros(frames)
+    dx: np.ndarray = np.zeros(frames)
+    dy: np.ndarray = np.zeros(frames)
+    angle: np.ndarray = np.zeros(frames)
     if scene.motion == "sliding left":
         dx = -travel * step
     elif scene.motion == "sliding right":
