@@ -133,21 +133,34 @@ def samples(
     model: Path,
     clips: Path,
     out: Out,
-    family: Annotated[str, typer.Option(help="teacher | onestep | consistency | champion")],
+    name: Annotated[str, typer.Option(help="What the model is called in the tables.")],
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Sample one family of models from the test prompts, all with the same noise."""
+    """Sample a one-step model from the test prompts; every model gets the same noise."""
     from onestep.evaluation.samples import pass_over
 
     if pass_over(model, out):
         return
-    from onestep.evaluation.sampling import sample_student, sample_teacher
+    from onestep.evaluation.sampling import sample_student
 
     settings = _params(params)
-    if family == "teacher":
-        sample_teacher(model, clips, out, settings.encode.text_tokens, settings.samples)
-    else:
-        sample_student(model, family, clips, out, settings.encode.text_tokens, settings.samples)
+    sample_student(model, name, clips, out, settings.encode.text_tokens, settings.samples)
+
+
+@app.command(rich_help_panel=STAGES)
+def baselines(
+    model: Path,
+    clips: Path,
+    judge: Path,
+    shipped: Annotated[Path, typer.Argument(help="Measured baselines, reused where their fingerprints match.")],
+    out: Out,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Sample the multi-step model at every setting, from the same prompts and noise; or reuse what ships with it."""
+    from onestep.evaluation.baselines import sample_baselines
+
+    settings = _params(params)
+    sample_baselines(model, clips, judge, shipped, out, settings.encode.text_tokens, settings.samples)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -346,6 +359,25 @@ def pretrain_teacher(
     settings = load_pretraining(params)
     _pin_threads(settings.machine.threads)
     train_teacher(clips, latents, vae, out, curves, settings.teacher)
+
+
+@pretrain.command("baselines")
+def pretrain_baselines(samples: Path, clips: Path, judge: Path, out: Out) -> None:
+    """Measure sampled baselines and keep the numbers and a few clips, to ship with the base."""
+    from onestep.evaluation.baselines import keep_baselines
+
+    keep_baselines(samples, clips, judge, out)
+
+
+@pretrain.command("score")
+def pretrain_score(clips: Path, base: Path, judge: Path, out: Out, params: ParamsFile = PARAMS) -> None:
+    """Measure the base on held-out captions, before any student of it exists."""
+    from onestep.pretraining.score import score_base
+    from onestep.pretraining.settings import load_pretraining
+
+    settings = load_pretraining(params)
+    _pin_threads(settings.machine.threads)
+    score_base(clips, base, judge, out, settings.teacher.text_tokens, settings.samples, settings.evaluate)
 
 
 @pretrain.command("judge")

@@ -26,7 +26,7 @@ def test_a_clip_encoded_again_is_a_duplicate_and_only_that(tmp_path: Path) -> No
     frames = [
         shot("large, green, triangle, bouncing, sand"),
         shot("large, white, triangle, bouncing, sand"),
-        shot("large, green, square, bouncing, sand"),
+        shot("large, green, bar, bouncing, sand"),
         shot("large, green, triangle, bouncing, purple"),
         shot("large, green, triangle, bouncing, sand", seed=1),
     ]

@@ -18,7 +18,7 @@ from onestep.storage import StorageError, sha256_file, sha256_folder
 from tests.data.conftest import shot
 
 Team = Callable[..., Path]
-RED, WHITE = "small, red, square, sliding left, teal", "large, white, circle, rising, purple"
+RED, WHITE = "small, red, bar, sliding left, teal", "large, white, circle, rising, purple"
 
 
 def test_every_source_ends_as_clips_or_in_quarantine_with_its_reason(footage: Path, clips: Path) -> None:
@@ -128,7 +128,7 @@ def test_missing_and_unlisted_files_are_named(team: Team, ingest_settings: Inges
 
 
 def test_one_bad_shot_does_not_cost_the_others(team: Team, ingest_settings: IngestSettings, tmp_path: Path) -> None:
-    still = np.repeat(shot("large, green, square, rising, grey")[:1], 16, axis=0)
+    still = np.repeat(shot("large, green, bar, rising, grey")[:1], 16, axis=0)
     film = np.concatenate([shot(RED), still, shot("large, pink, cross, rising, sand", frames=9), shot(WHITE)])
     folder = team({"film.mp4": film}, ["file_name,caption", "film.mp4,a film"])
     ingest(str(folder), tmp_path / "clips", ingest_settings)
@@ -150,7 +150,7 @@ def test_a_window_outside_every_caption_is_refused(team: Team, ingest_settings: 
 def test_long_shots_give_several_evenly_spaced_clips(
     team: Team, ingest_settings: IngestSettings, tmp_path: Path
 ) -> None:
-    still = shot("small, green, square, bouncing, grey", frames=1)[0]
+    still = shot("small, green, bar, bouncing, grey", frames=1)[0]
     film = np.stack([np.roll(still, frame, axis=1) for frame in range(60)])
     folder = team({"long.mp4": film}, ["file_name,caption", "long.mp4,x"])
     settings = ingest_settings.model_copy(update={"clips_per_shot": 3, "duplicate_distance": 0})

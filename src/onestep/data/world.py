@@ -12,7 +12,7 @@ import numpy as np
 
 ATTRIBUTES = ("size", "colour", "shape", "motion", "background")
 
-SIZES = {"small": 15.0, "large": 26.0}  # diameter in pixels of a 64-pixel frame, averaged over the shot
+SIZES = {"small": 18.0, "large": 28.0}  # diameter in pixels of a 64-pixel frame, averaged over the shot
 COLOURS = {
     "red": (220, 40, 40),
     "green": (40, 185, 70),
@@ -21,7 +21,7 @@ COLOURS = {
     "pink": (255, 130, 200),
     "white": (250, 250, 250),
 }
-SHAPES = ("circle", "square", "triangle", "cross")
+SHAPES = ("circle", "bar", "triangle", "cross")
 MOTIONS = ("sliding left", "sliding right", "rising", "falling", "bouncing", "spinning", "growing", "shrinking")
 BACKGROUNDS = {"teal": (0, 92, 96), "grey": (92, 92, 96), "sand": (178, 150, 104), "purple": (70, 36, 104)}
 
@@ -83,8 +83,8 @@ def _coverage(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> n
     """
     if shape == "circle":
         distance = np.hypot(x, y) - radius
-    elif shape == "square":
-        distance = np.maximum(abs(x), abs(y)) - 0.89 * radius
+    elif shape == "bar":
+        distance = np.maximum(abs(x) - 1.15 * radius, abs(y) - 0.6 * radius)
     elif shape == "triangle":
         slope = np.sqrt(3) / 2 * abs(x) - 0.5 * y - 0.55 * radius
         distance = np.maximum(slope, y - 0.75 * radius)
@@ -115,7 +115,7 @@ def _trajectory(scene: Scene, frames: int, side: int, rng: np.random.Generator) 
     elif scene.motion == "spinning":
         angle = np.arange(frames) * np.deg2rad(rng.uniform(13, 17))
     else:
-        change = 0.36 * step * frames / 17
+        change = 0.44 * step * frames / 17
         radius = radius * (1 + (change if scene.motion == "growing" else -change))
     room_x = side / 2 - abs(dx).max() - radius.max() - 1
     room_y = side / 2 - abs(dy).max() - radius.max() - 1

@@ -153,12 +153,34 @@ def mode_coverage(found: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarra
 class Moments:
     """First and second moments of each clip's features, from which a Gaussian of any weighting of the clips is fitted."""
 
+    ARRAYS = ("sums", "outers", "per_clip")
+
     def __init__(self, features: np.ndarray) -> None:
         """features: `[N, P, D]`, P of each clip; they are not kept."""
         exact = features.astype(np.float64)
         self._per_clip, self._dim = exact.shape[1], exact.shape[2]
         self._sums = exact.sum(1)
-        self._outers = np.einsum("npi,npj->nij", exact, exact, optimize=True).reshape(len(exact), -1)
+        outers = np.einsum("npi,npj->nij", exact, exact, optimize=True)
+        self._set_outers(outers[:, *np.triu_indices(self._dim)])
+
+    @classmethod
+    def of_arrays(cls, sums: np.ndarray, outers: np.ndarray, per_clip: np.ndarray) -> "Moments":
+        """The inverse of `arrays`."""
+        found = cls.__new__(cls)
+        found._per_clip, found._dim, found._sums = int(per_clip), sums.shape[1], sums
+        found._set_outers(outers)
+        return found
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the moments are made of: `sums` `[N, D]`, the upper half of `outers`, and how many vectors a clip has."""
+        outers = self._outers.reshape(-1, self._dim, self._dim)[:, *np.triu_indices(self._dim)]
+        return {"sums": self._sums, "outers": outers, "per_clip": np.array(self._per_clip)}
+
+    def _set_outers(self, upper: np.ndarray) -> None:
+        rows, columns = np.triu_indices(self._dim)
+        whole = np.empty((len(upper), self._dim, self._dim))
+        whole[:, rows, columns] = whole[:, columns, rows] = upper
+        self._outers = whole.reshape(len(upper), -1)
 
     def fit(self, weights: np.ndarray) -> Gaussians:
         """The Gaussian of each weighting `[B, N]`."""

@@ -1,7 +1,7 @@
 """The `evaluate` stage: every sample set and the real clips, measured on the same prompts, with paired intervals."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from onestep.evaluation.distances import (
     mean_of,
     mode_coverage,
 )
-from onestep.evaluation.judge import Judge, load_judge
+from onestep.evaluation.judge import load_judge
+from onestep.evaluation.measuring import Measured, Ruler, make_ruler, measure, read_measured
 from onestep.evaluation.samples import Samples, read_samples
-from onestep.evaluation.text_alignment import TextAlignment
 from onestep.storage import replacing, replacing_folder, write_json
 
 CANDIDATE = "onestep"
@@ -42,33 +42,12 @@ class EvaluationError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One model's clips as numbers."""
-
-    clips: pd.DataFrame  # one row per prompt, one column per metric of kind `per clip`
-    words: dict[str, np.ndarray]  # what the judge saw, `[N]` of each attribute
-    features: np.ndarray  # [N, D]
-    patches: Moments
-
-
-@dataclass(frozen=True)
 class Reference:
     """The real clips that every set is compared with, and which splits they came from."""
 
     features: np.ndarray  # [M, D]
     patches: Moments
     splits: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Ruler:
-    """What every model is measured with, and what cannot be measured, by metric and reason."""
-
-    judge: Judge
-    prompts: pd.DataFrame
-    attributes: tuple[str, ...]
-    text: TextAlignment | None
-    unmeasured: dict[str, str] = field(default_factory=dict)
 
 
 def evaluate(samples: Sequence[Path], clips: Path, judge: Path, out: Path, settings: EvaluateSettings) -> None:
@@ -85,7 +64,7 @@ def evaluate(samples: Sequence[Path], clips: Path, judge: Path, out: Path, setti
         )
     ruler = make_ruler(load_judge(judge), found.prompts, settings.text_model)
     reference = read_reference(clips, ruler)
-    measured = {name: measure(frames, ruler) for name, frames in each_set(found, clips)}
+    measured = dict(measure_each(found, clips, ruler))
     draws = make_draws(len(found.prompts), len(reference.features), settings.resamples, settings.seed)
     report = summarise(measured, reference, ruler, draws, settings)
     report["settings"] = {s.name: {"steps": s.steps, "guidance": s.guidance} for s in found.sets}
@@ -97,33 +76,16 @@ def evaluate(samples: Sequence[Path], clips: Path, judge: Path, out: Path, setti
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
 
 
-def each_set(samples: Samples, clips: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """The frames of every row of the report by name: the models in order, then the real clips."""
+def measure_each(samples: Samples, clips: Path, ruler: Ruler) -> Iterator[tuple[str, Measured]]:
+    """Every row of the report by name: the models in order, then the real clips."""
     for found in samples.sets:
-        yield found.name, found.frames()
-    yield REAL, load_frames(clips, samples.prompts["clip_id"].tolist())
-
-
-def make_ruler(judge: Judge, prompts: pd.DataFrame, text_model: str | None) -> Ruler:
-    """What can be measured of these prompts: attributes that the judge knows, and text alignment by a model's URL."""
-    unmeasured = {}
-    known = []
-    for name in (n for n in prompts.columns if n in judge.vocabulary):
-        unknown = sorted(set(prompts[name]) - set(judge.vocabulary[name]))
-        if unknown:
-            unmeasured[f"attribute_accuracy_{name}"] = f"the judge does not know the {name} {unknown[0]!r}"
-        else:
-            known.append(name)
-    for name in (n for n in judge.vocabulary if n not in prompts.columns):
-        unmeasured[f"attribute_accuracy_{name}"] = f"the footage has no column {name!r}"
-    if not known:
-        absent = "the footage has no attribute columns that the judge knows"
-        unmeasured |= dict.fromkeys(("attribute_accuracy", "mode_coverage"), absent)
-    if text_model is None:
-        unmeasured["text_alignment"] = "no video-text model is configured (evaluate.text_model)"
-    if not prompts["caption"].duplicated().any():
-        unmeasured["caption_diversity"] = "no two prompts have the same caption"
-    return Ruler(judge, prompts, tuple(known), TextAlignment(text_model) if text_model else None, unmeasured)
+        if found.measured and ruler.text is not None:
+            raise EvaluationError(
+                f"{found.measured} was measured without evaluate.text_model: empty data/bundled/baselines, "
+                "so that the baselines are sampled anew"
+            )
+        yield found.name, read_measured(found.measured) if found.measured else measure(found.frames(), ruler)
+    yield REAL, measure(load_frames(clips, samples.prompts["clip_id"].tolist()), ruler)
 
 
 def read_reference(clips: Path, ruler: Ruler) -> Reference:
@@ -145,28 +107,6 @@ def read_reference(clips: Path, ruler: Ruler) -> Reference:
     splits = {str(name): int(count) for name, count in chosen["split"].value_counts(sort=False).items()}
     seen = ruler.judge.assess(frames)
     return Reference(seen.features, Moments(seen.patches), splits)
-
-
-def measure(frames: np.ndarray, ruler: Ruler) -> Measured:
-    """Everything that is measured of one set of clips, uint8 `[N, T, H, W, 3]` in the prompts' order."""
-    if len(frames) != len(ruler.prompts):
-        raise EvaluationError(f"{len(frames)} clips do not fit {len(ruler.prompts)} prompts: sample the family again")
-    columns: dict[str, np.ndarray] = {}
-    words: dict[str, np.ndarray] = {}
-    seen = ruler.judge.assess(frames)
-    if ruler.attributes:
-        probabilities = seen.attributes
-        asked = {name: ruler.prompts[name].tolist() for name in ruler.attributes}
-        hits = metrics.attribute_hits(probabilities, asked, ruler.judge.vocabulary)
-        columns["attribute_accuracy"] = np.mean(list(hits.values()), axis=0)
-        columns |= {f"attribute_accuracy_{name}": hit.astype(np.float64) for name, hit in hits.items()}
-        words = {n: np.array(ruler.judge.vocabulary[n])[probabilities[n].argmax(1)] for n in ruler.attributes}
-    if ruler.text is not None:
-        columns["text_alignment"] = ruler.text.score(frames, ruler.prompts["caption"].tolist())
-    columns["structural_stability"] = metrics.structural_stability(frames)
-    columns["motion"] = metrics.motion(frames)
-    columns["background_grain"] = metrics.background_grain(frames)
-    return Measured(pd.DataFrame(columns), words, seen.features, Moments(seen.patches))
 
 
 def estimates(

@@ -114,12 +114,10 @@ def best_teacher(numbers: Mapping[str, Any]) -> str | None:
 
 def _gallery(samples: Samples, clips: Path, numbers: Mapping[str, Any], count: int) -> dict[str, Any]:
     """Names of the columns, and per prompt its caption and an inline animation of each column."""
-    rows = samples.prompts.drop_duplicates("caption").index[:count].tolist()
+    rows = samples.to_show(count)
     columns = gallery_columns(numbers, samples)
     shown = {REAL: load_frames(clips, samples.prompts.loc[rows, "clip_id"].tolist())}
-    for name in columns:
-        if found := samples.named(name):
-            shown[name] = found.frames()[rows]
+    shown |= {name: samples.shown(name, rows) for name in columns if name != REAL}
     return {
         "columns": columns,
         "rows": [

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ from onestep.storage import read_json, replacing_folder, write_json
 PROMPTS = "prompts.parquet"
 RECORD = "samples.json"
 MARKER = "champion.json"  # what the production stage leaves in its folder
+SHOWN = 8  # clips that are kept of a set whose measurements are kept
+_COMPRESSED = ".npz"
 
 
 class SamplesError(RuntimeError):
@@ -20,18 +23,20 @@ class SamplesError(RuntimeError):
 
 @dataclass(frozen=True)
 class SampleSet:
-    """One model at one setting."""
+    """One model at one setting: all of its clips, or what was measured of them and the first few to show."""
 
     name: str
     steps: int  # 0 where nothing was denoised
     guidance: float
     path: Path
+    measured: Path | None = None  # what `Measured.save` wrote, where the clips themselves are not all kept
 
     def frames(self) -> np.ndarray:
-        """The clips in the prompts' order, uint8 `[N, T, H, W, 3]`."""
+        """The clips, uint8 `[N, T, H, W, 3]`: in the prompts' order, or the first of `Samples.to_show`."""
         from safetensors.numpy import load_file
 
-        return load_file(self.path)["frames"]
+        content = np.load(self.path) if self.path.suffix == _COMPRESSED else load_file(self.path)
+        return content["frames"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,23 @@ class Samples:
     def named(self, name: str) -> SampleSet | None:
         """The set of that name, if it was sampled."""
         return next((found for found in self.sets if found.name == name), None)
+
+    def to_show(self, count: int) -> list[int]:
+        """Rows of the first prompts with different captions: `count`, or fewer where a set kept fewer clips."""
+        kept = SHOWN if any(found.measured for found in self.sets) else count
+        return rows_to_show(self.prompts, min(count, kept))
+
+    def shown(self, name: str, rows: Sequence[int]) -> np.ndarray:
+        """The clips of a set at rows of `to_show`."""
+        found = self.named(name)
+        if found is None:
+            raise SamplesError(f"there are no samples named {name}: known are {', '.join(s.name for s in self.sets)}")
+        return found.frames()[: len(rows)] if found.measured else found.frames()[list(rows)]
+
+
+def rows_to_show(prompts: pd.DataFrame, count: int) -> list[int]:
+    """Rows of the first `count` prompts whose captions differ."""
+    return prompts.drop_duplicates("caption").index[:count].tolist()
 
 
 def read_samples(folders: Sequence[Path]) -> Samples:
@@ -66,11 +88,23 @@ def read_samples(folders: Sequence[Path]) -> Samples:
         for entry in record["samples"]:
             if entry["name"] in sets:
                 raise SamplesError(f"{folder} has a second set named {entry['name']}: pass each family once")
-            path = folder / f"{entry['name']}.safetensors"
-            if not path.is_file():
-                raise SamplesError(f"{path} is missing although {folder / RECORD} lists it: sample the family again")
-            sets[entry["name"]] = SampleSet(entry["name"], int(entry["steps"]), float(entry["guidance"]), path)
+            sets[entry["name"]] = _sample_set(folder, entry)
     return Samples(tuple(sets.values()), prompts, float(records[present[0]]["fps"]))
+
+
+def kept_paths(folder: Path, name: str) -> tuple[Path, Path]:
+    """Where a family keeps the few clips to show, and what was measured of all, of a set that is not kept whole."""
+    return folder / f"{name}{_COMPRESSED}", folder / f"{name}.measured.safetensors"
+
+
+def _sample_set(folder: Path, entry: dict[str, Any]) -> SampleSet:
+    name, (shown, measured) = entry["name"], kept_paths(folder, entry["name"])
+    path = shown if measured.is_file() else folder / f"{name}.safetensors"
+    if not path.is_file():
+        raise SamplesError(f"{path} is missing although {folder / RECORD} lists it: sample the family again")
+    return SampleSet(
+        name, int(entry["steps"]), float(entry["guidance"]), path, measured if measured.is_file() else None
+    )
 
 
 def pass_over(model: Path, out: Path) -> bool:

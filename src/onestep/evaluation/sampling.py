@@ -5,9 +5,10 @@ runs it. With `flow_shift` 1 UniPC spaces 2 or 4 steps evenly over the noise lev
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,11 +19,9 @@ from torch import Tensor
 from onestep.config import SamplesSettings
 from onestep.data.clips import load_frames, read_index
 from onestep.data.world import ATTRIBUTES
-from onestep.evaluation.samples import PROMPTS, RECORD
+from onestep.evaluation.samples import PROMPTS, RECORD, SampleSet
 from onestep.models.pipeline import VideoPipeline, fingerprint, load_pipeline
 from onestep.storage import replacing_folder, sha256_file, write_json
-
-REAL_VAE = "real-vae"
 
 
 class SamplingError(RuntimeError):
@@ -73,56 +72,74 @@ def noise_for(prompts: pd.DataFrame, shape: Sequence[int], seed: int) -> Tensor:
 
 def sample_student(model: Path, name: str, clips: Path, out: Path, text_tokens: int, settings: SamplesSettings) -> None:
     """One-step samples of a student folder (`onestep`, `consistency`, `champion`)."""
-    _sample(model, [Setting(name, 1, 1.0)], clips, out, text_tokens, settings, with_real=False)
+    sample(model, [Setting(name, 1, 1.0)], clips, out, text_tokens, settings)
 
 
-def sample_teacher(model: Path, clips: Path, out: Path, text_tokens: int, settings: SamplesSettings) -> None:
-    """Samples of the teacher at every setting, and `real-vae`: the prompts' own clips through the autoencoder."""
-    _sample(model, teacher_settings(settings), clips, out, text_tokens, settings, with_real=True)
-
-
-def _sample(
+def sample(
     model: Path,
     ways: Sequence[Setting],
     clips: Path,
     out: Path,
     text_tokens: int,
     settings: SamplesSettings,
-    with_real: bool,
+    kept: Mapping[str, SampleSet] | None = None,
+    **record: Any,
 ) -> None:
+    """Write the family folder `out`: the model's clips in each of these ways, for the prompts of the settings.
+
+    A way of no steps is the prompts' own clips through the autoencoder. `kept` sets are copied instead of sampled;
+    `record` is added to the folder's record.
+    """
     from rich.progress import track
 
+    kept = kept or {}
+    prompts = choose_prompts(clips, settings.prompts, settings.seed)
+    made = _make([way for way in ways if way.name not in kept], model, clips, prompts, text_tokens, settings)
+    with replacing_folder(out) as partial:
+        for way in track(ways, description=f"sampling {out.name}"):
+            if way.name in kept:
+                for path in (kept[way.name].path, kept[way.name].measured):
+                    if path is not None:
+                        shutil.copyfile(path, partial / path.name)
+            else:
+                save_file({"frames": torch.from_numpy(next(made))}, partial / f"{way.name}.safetensors")
+        prompts.to_parquet(partial / PROMPTS, index=False)
+        write_json(
+            partial / RECORD,
+            {
+                "samples": [{"name": way.name, "steps": way.steps, "guidance": way.guidance} for way in ways],
+                "model_sha256": fingerprint(model),
+                "prompts_sha256": sha256_file(partial / PROMPTS),
+                "seed": settings.seed,
+                "fps": float(read_index(clips).iloc[0].fps),
+                **record,
+            },
+        )
+
+
+def _make(
+    ways: Sequence[Setting],
+    model: Path,
+    clips: Path,
+    prompts: pd.DataFrame,
+    text_tokens: int,
+    settings: SamplesSettings,
+) -> Iterator[np.ndarray]:
+    """The clips of each way, uint8 `[N, T, H, W, 3]`; the model is loaded when the first is asked for."""
     pipeline = load_pipeline(model)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
-    prompts = choose_prompts(clips, settings.prompts, settings.seed)
     first = read_index(clips).iloc[0]
     shape = pipeline.latent_shape(int(first.frames), int(first.height), int(first.width))
     noise = noise_for(prompts, shape, settings.seed)
     text = pipeline.encode_text(prompts.caption.tolist(), text_tokens)
     empty = pipeline.encode_text([""], text_tokens)
-    with replacing_folder(out) as partial:
-        for way in track(ways, description=f"sampling {out.name}"):
-            frames = list(_denoised(pipeline, noise, text, empty, way, settings.batch))
-            save_file({"frames": torch.from_numpy(np.concatenate(frames))}, partial / f"{way.name}.safetensors")
-        if with_real:
+    for way in ways:
+        if way.steps:
+            yield np.concatenate(list(_denoised(pipeline, noise, text, empty, way, settings.batch)))
+        else:
             real = load_frames(clips, prompts.clip_id.tolist())
-            rebuilt = [
-                pipeline.decode_video(pipeline.encode_video(real[i : i + settings.batch]))
-                for i in range(0, len(real), settings.batch)
-            ]
-            save_file({"frames": torch.from_numpy(np.concatenate(rebuilt))}, partial / f"{REAL_VAE}.safetensors")
-        prompts.to_parquet(partial / PROMPTS, index=False)
-        names = [{"name": way.name, "steps": way.steps, "guidance": way.guidance} for way in ways]
-        write_json(
-            partial / RECORD,
-            {
-                "samples": names + ([{"name": REAL_VAE, "steps": 0, "guidance": 1.0}] if with_real else []),
-                "model_sha256": fingerprint(model),
-                "prompts_sha256": sha256_file(partial / PROMPTS),
-                "seed": settings.seed,
-                "fps": float(first.fps),
-            },
-        )
+            batches = (real[i : i + settings.batch] for i in range(0, len(real), settings.batch))
+            yield np.concatenate([pipeline.decode_video(pipeline.encode_video(batch)) for batch in batches])
 
 
 def _denoised(

@@ -36,6 +36,7 @@ class VideoPipeline:
         self.wan = wan
         self.record = record
         self.vae = cast(AutoencoderKLWan, wan.vae).eval().requires_grad_(False)
+        arrange_convolutions(self.vae, torch.channels_last_3d)
         self.transformer = cast(WanTransformer3DModel, wan.transformer).eval().requires_grad_(False)
         wan.text_encoder.eval().requires_grad_(False)
         self._mean = torch.tensor(self.vae.config.latents_mean).view(1, -1, 1, 1, 1)
@@ -117,7 +118,9 @@ class VideoPipeline:
 
     def save(self, folder: Path, **record: Any) -> None:
         """Write the folder in stock diffusers layout, with `onestep.json` beside."""
+        arrange_convolutions(self.vae, torch.contiguous_format)  # what safetensors can write
         self.wan.save_pretrained(folder, safe_serialization=True)
+        arrange_convolutions(self.vae, torch.channels_last_3d)
         index = read_json(folder / "model_index.json")
         index.pop("_name_or_path", None)
         write_json(folder / "model_index.json", index)
@@ -136,6 +139,13 @@ def predict_sample(transformer: torch.nn.Module, x_t: Tensor, t: Tensor, text: T
     """
     output = transformer(x_t, (t * 1000).clamp(max=MAX_TIMESTEP), text, return_dict=False)[0].float()
     return output if form == "sample" else x_t - _per_clip(t) * output
+
+
+def arrange_convolutions(module: torch.nn.Module, layout: torch.memory_format) -> None:
+    """Lay the weights of all 3-D convolutions out anew: on a CPU, channels last take about 0.6 of the time."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv3d):
+            part.weight.data = part.weight.data.contiguous(memory_format=layout)
 
 
 @torch.no_grad()

@@ -7,10 +7,12 @@ from pydantic import Field
 
 from onestep.config import (
     Count,
+    EvaluateSettings,
     FootageSettings,
     IngestSettings,
     MachineSettings,
     Positive,
+    SamplesSettings,
     Settings,
     Share,
     ValidateSettings,
@@ -80,6 +82,8 @@ class Pretraining(Settings):
     vae: VaeTraining
     judge: JudgeTraining
     teacher: TeacherTraining
+    samples: SamplesSettings
+    evaluate: EvaluateSettings
 
 
 def load_pretraining(path: Path) -> Pretraining:

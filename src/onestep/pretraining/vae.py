@@ -19,6 +19,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, 
 from torch import Tensor
 
 from onestep.data.clips import load_frames, read_index
+from onestep.models.pipeline import arrange_convolutions
 from onestep.pretraining.muon import Muon, split_parameters
 from onestep.pretraining.settings import VaeTraining
 from onestep.storage import replacing_folder, sha256_folder, write_json
@@ -147,6 +148,7 @@ def train_vae(clips: Path, out: Path, curves: Path, settings: VaeTraining) -> No
     """Train, measure the latents' mean and spread per channel, write the VAE folder with `metrics.json` in it."""
     training, held_out = ClipSet(clips, "train"), ClipSet(clips, "test")
     vae = build_vae(settings)
+    arrange_convolutions(vae, torch.channels_last_3d)
     accelerator = make_accelerator("fp32", 1)
     preview = to_pixels(held_out.frames[:12])
     method = VaeMethod(vae, settings, preview)
@@ -165,6 +167,7 @@ def train_vae(clips: Path, out: Path, curves: Path, settings: VaeTraining) -> No
     mean, std = _latent_statistics(vae, training.frames[::4])
     vae.register_to_config(latents_mean=mean, latents_std=std)
     reconstructed = reconstruct(vae, held_out.frames)
+    arrange_convolutions(vae, torch.contiguous_format)
     with replacing_folder(out) as partial:
         vae.save_pretrained(partial)
         write_json(

@@ -57,7 +57,9 @@ class ResumePoint:
         """Keep progress (JSON) and named groups of tensors; a kill in between leaves the previous point."""
         with replacing_folder(self.folder) as partial:
             tensors = {
-                f"{group}/{name}": t.detach().cpu().clone() for group, g in groups.items() for name, t in g.items()
+                f"{group}/{name}": t.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for group, g in groups.items()
+                for name, t in g.items()
             }
             save_file(tensors, partial / "state.safetensors")
             write_json(partial / "state.json", {"request": self.request, "progress": progress})

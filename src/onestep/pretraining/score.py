@@ -1,0 +1,27 @@
+"""The base's own score on held-out captions, taken before any student of it exists; a later base must be no worse."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from onestep.config import EvaluateSettings, SamplesSettings
+from onestep.evaluation.baselines import sample_baselines
+from onestep.evaluation.evaluate import METRICS_FILE, evaluate
+from onestep.storage import replacing
+
+
+def score_base(
+    clips: Path,
+    base: Path,
+    judge: Path,
+    out: Path,
+    text_tokens: int,
+    samples: SamplesSettings,
+    evaluation: EvaluateSettings,
+) -> None:
+    """Write every metric of the real clips, the autoencoder and the teacher at each setting, in the form of `metrics.json`."""
+    with TemporaryDirectory() as scratch:
+        family, reports = Path(scratch) / "teacher", Path(scratch) / "reports"
+        sample_baselines(base, clips, judge, Path(scratch) / "none", family, text_tokens, samples)
+        evaluate([family], clips, judge, reports, evaluation)
+        with replacing(out) as partial:
+            partial.write_bytes((reports / METRICS_FILE).read_bytes())
