@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup ## footage to a one-step model, with pictures and numbers
-	$(BIN)/dvc repro
+	@since=$$(date +%s); $(BIN)/dvc repro && echo && $(BIN)/onestep times --since $$since
 	@echo
 	@echo "verdict      reports/verdict.json"
 	@echo "report       reports/report.html (videos side by side, open it in a browser)"

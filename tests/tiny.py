@@ -25,6 +25,7 @@ def teacher_settings(form: str, layers: int = 2) -> TeacherTraining:
     return TeacherTraining(
         seed=0, form=form, layers=layers, heads=2, head_dim=12, text_dim=16, text_layers=1, text_tokens=TOKENS, updates=2,
         batch=2, muon_lr=0.01, adam_lr=0.001, warmup=1, caption_dropout=0.1, ema=0.9, checkpoint_every=1, samples_every=1,
+        compile=False,
     )  # fmt: skip
 
 

@@ -309,6 +309,14 @@ def profile(path: Annotated[Path, typer.Argument(help="profiles/full.yaml")], pa
     print(" ".join(f"--set-param {change}" for change in overrides(path, params)))
 
 
+@app.command(rich_help_panel=HAND)
+def times(since: Annotated[float, typer.Option(help="Seconds of the epoch; a stage that ended earlier was cached.")] = 0) -> None:
+    """Show how long each stage took, beside its budget in `dvc.yaml`."""
+    from onestep.times import table
+
+    print(table(since))
+
+
 @pretrain.command("footage")
 def pretrain_footage(out: Out, params: ParamsFile = PARAMS) -> None:
     """Render the footage that the bundled models are trained on."""
@@ -393,8 +401,11 @@ def pretrain_judge(clips: Path, out: Out, params: ParamsFile = PARAMS) -> None:
 
 def main() -> None:
     """Run the command line; expected failures are one sentence on standard error and exit code 1."""
+    from onestep.times import timed
+
     try:
-        app()
+        with timed(sys.argv[1:]):
+            app()
     except Exception as error:
         if not _expected(error):
             raise

@@ -60,6 +60,7 @@ class TeacherTraining(Settings):
     ema: Share
     checkpoint_every: Count
     samples_every: Count
+    compile: bool
 
 
 class JudgeTraining(Settings):

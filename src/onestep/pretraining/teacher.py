@@ -125,6 +125,9 @@ class TeacherMethod:
         preview_captions: list[str],
     ) -> None:
         self.networks, self.pipeline, self.settings = networks, pipeline, settings
+        if settings.compile:
+            for block in networks["transformer"].blocks:
+                block.compile()
         tokenizer = pipeline.wan.tokenizer
         self._tokens = {
             name: tokenizer(

@@ -1,0 +1,81 @@
+"""How long each stage took, against the budget in its own `meta:`: written by the stages, shown after a run.
+
+Times lie in `.onestep/`, outside every out: nothing that DVC versions may depend on the clock.
+"""
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from psutil import Process
+
+from onestep.storage import read_json, write_json
+
+FOLDER = Path(".onestep/times")
+GRAPH = Path("dvc.yaml")
+
+
+class TimesError(RuntimeError):
+    """There is no graph to show the times of; the message says where one was looked for."""
+
+
+@contextmanager
+def timed(words: Sequence[str]) -> Iterator[None]:
+    """Note how long the block took, imports and all, where these words are the command of a stage of the graph."""
+    started = Process().create_time()
+    try:
+        yield
+    except SystemExit as end:  # how a command line ends, well or badly
+        if not end.code:
+            _note(words, started)
+        raise
+    _note(words, started)
+
+
+def table(since: float) -> str:
+    """One line per stage: its budget and the seconds it took after `since` (seconds of the epoch), or that it was cached."""
+    stages = _stages()
+    if not stages:
+        raise TimesError(f"{GRAPH} is not here: run from the folder that holds it")
+    lines = [("stage", "budget", "took")]
+    budgets, total = 0, 0.0
+    for name, stage in stages.items():
+        budget = stage.get("meta", {}).get("budget_s")
+        budgets += budget or 0
+        seconds = _seconds(name, since)
+        total += seconds or 0.0
+        lines.append((name, _shown(budget), "cached" if seconds is None else _shown(seconds)))
+    lines.append(("stages", _shown(budgets), _shown(total)))
+    lines.append(("whole run", "", _shown(time.time() - since)))
+    return "\n".join(f"{name:<22}{budget:>8}{took:>8}" for name, budget, took in lines)
+
+
+def _note(words: Sequence[str], started: float) -> None:
+    stage = next((name for name, stage in _stages().items() if _words(stage) == list(words)), None)
+    if stage is not None:
+        ended = time.time()
+        write_json(FOLDER / f"{stage}.json", {"ended": ended, "seconds": ended - started})
+
+
+def _stages() -> dict[str, dict[str, Any]]:
+    return yaml.safe_load(GRAPH.read_text())["stages"] if GRAPH.is_file() else {}
+
+
+def _words(stage: dict[str, Any]) -> list[str]:
+    return shlex.split(stage["cmd"])[1:] if isinstance(stage.get("cmd"), str) else []
+
+
+def _seconds(name: str, since: float) -> float | None:
+    path = FOLDER / f"{name}.json"
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    return float(found["seconds"]) if found["ended"] >= since else None
+
+
+def _shown(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.0f} s"
