@@ -237,14 +237,17 @@ def report(
     latency: Annotated[Path, typer.Option(help="latency.json")],
     verdict: Annotated[Path, typer.Option(help="verdict.json")],
     curves: Annotated[Path, typer.Option(help="Folder that holds each training stage's curves.")],
+    picture: Annotated[Path, typer.Option(help="GIF of the same videos.")],
     out: Out,
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Write the page with the videos side by side, the numbers and the verdict."""
-    from onestep.evaluation.report import write_report
+    """Write the page with the videos side by side, the numbers and the verdict; and the videos as one GIF."""
+    from onestep.evaluation.report import write_picture, write_report
 
     folders = {folder.name: folder for folder in sorted(curves.glob("*")) if folder.is_dir()}
-    write_report(metrics, samples, clips, out, _params(params).evaluate, latency, verdict, folders)
+    settings = _params(params).evaluate
+    write_report(metrics, samples, clips, out, settings, latency, verdict, folders)
+    write_picture(metrics, samples, clips, picture, settings)
 
 
 @app.command(rich_help_panel=HAND)
@@ -310,7 +313,9 @@ def profile(path: Annotated[Path, typer.Argument(help="profiles/full.yaml")], pa
 
 
 @app.command(rich_help_panel=HAND)
-def times(since: Annotated[float, typer.Option(help="Seconds of the epoch; a stage that ended earlier was cached.")] = 0) -> None:
+def times(
+    since: Annotated[float, typer.Option(help="Seconds of the epoch; a stage that ended earlier was cached.")] = 0,
+) -> None:
     """Show how long each stage took, beside its budget in `dvc.yaml`."""
     from onestep.times import table
 

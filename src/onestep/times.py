@@ -3,17 +3,11 @@
 Times lie in `.onestep/`, outside every out: nothing that DVC versions may depend on the clock.
 """
 
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import yaml
-from psutil import Process
-
-from onestep.storage import read_json, write_json
 
 FOLDER = Path(".onestep/times")
 GRAPH = Path("dvc.yaml")
@@ -25,15 +19,13 @@ class TimesError(RuntimeError):
 
 @contextmanager
 def timed(words: Sequence[str]) -> Iterator[None]:
-    """Note how long the block took, imports and all, where these words are the command of a stage of the graph."""
-    started = Process().create_time()
+    """Note how long this process took, imports and all, when these words are a stage's command and it ends well."""
     try:
         yield
     except SystemExit as end:  # how a command line ends, well or badly
-        if not end.code:
-            _note(words, started)
+        if not end.code and words and "--help" not in words:
+            _note(words)
         raise
-    _note(words, started)
 
 
 def table(since: float) -> str:
@@ -54,22 +46,32 @@ def table(since: float) -> str:
     return "\n".join(f"{name:<22}{budget:>8}{took:>8}" for name, budget, took in lines)
 
 
-def _note(words: Sequence[str], started: float) -> None:
+def _note(words: Sequence[str]) -> None:
+    from psutil import Process
+
+    from onestep.storage import write_json
+
     stage = next((name for name, stage in _stages().items() if _words(stage) == list(words)), None)
     if stage is not None:
         ended = time.time()
-        write_json(FOLDER / f"{stage}.json", {"ended": ended, "seconds": ended - started})
+        write_json(FOLDER / f"{stage}.json", {"ended": ended, "seconds": ended - Process().create_time()})
 
 
 def _stages() -> dict[str, dict[str, Any]]:
+    import yaml
+
     return yaml.safe_load(GRAPH.read_text())["stages"] if GRAPH.is_file() else {}
 
 
 def _words(stage: dict[str, Any]) -> list[str]:
+    import shlex
+
     return shlex.split(stage["cmd"])[1:] if isinstance(stage.get("cmd"), str) else []
 
 
 def _seconds(name: str, since: float) -> float | None:
+    from onestep.storage import read_json
+
     path = FOLDER / f"{name}.json"
     if not path.is_file():
         return None

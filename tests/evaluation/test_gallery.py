@@ -28,14 +28,15 @@ def test_a_large_clip_is_shrunk():
 
 
 def test_clips_stand_side_by_side_and_a_short_one_holds_its_end(real, tmp_path):
-    side_by_side([("real", real[0]), ("onestep", real[1][:4])], tmp_path / "pair.gif", fps=12, scale=2)
+    rows = [("a caption", [real[0], real[1][:4]]), ("another", [real[1], real[0]])]
+    side_by_side(["real", "onestep"], rows, tmp_path / "pair.gif", fps=12, scale=2)
     picture = Image.open(tmp_path / "pair.gif")
-    assert picture.n_frames == len(real[0]) and picture.width > 2 * 128
+    assert picture.n_frames == len(real[0]) and picture.width > 2 * 128 and picture.height > 2 * 128
     first = (tmp_path / "pair.gif").read_bytes()
-    side_by_side([("real", real[0]), ("onestep", real[1][:4])], tmp_path / "pair.gif", fps=12, scale=2)
+    side_by_side(["real", "onestep"], rows, tmp_path / "pair.gif", fps=12, scale=2)
     assert (tmp_path / "pair.gif").read_bytes() == first
 
 
 def test_nothing_to_show_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one"):
-        side_by_side([], tmp_path / "none.gif", fps=12)
+        side_by_side([], [], tmp_path / "none.gif", fps=12)

@@ -82,9 +82,6 @@ def test_training_writes_a_judge_and_its_accuracy_on_held_out_clips(tmp_path):
 
 
 @pytest.mark.skipif(not (BUNDLED / "config.json").is_file(), reason="no judge is bundled yet")
-@pytest.mark.xfail(
-    strict=True, reason="the first bundled judge names shapes rightly in 0.906 of held-out clips; 0.93 is due"
-)
 def test_the_bundled_judge_names_held_out_clips():
     frames, rows = drawn(160, seed=41, held_out=True)
     judge = load_judge(BUNDLED)
@@ -92,7 +89,7 @@ def test_the_bundled_judge_names_held_out_clips():
         name: (np.array(judge.vocabulary[name])[found.argmax(1)] == rows[name]).mean()
         for name, found in judge.attributes(frames).items()
     }
-    assert np.mean(list(right.values())) >= 0.97 and min(right.values()) >= 0.9, right
+    assert np.mean(list(right.values())) >= 0.97 and min(right.values()) >= 0.93, right
     assert sum(file.stat().st_size for file in BUNDLED.iterdir()) < 4_000_000
 
 

@@ -24,15 +24,18 @@ def inline_animation(frames: np.ndarray, fps: float) -> str:
     return _data_address(pictures, fps)
 
 
-def side_by_side(columns: Sequence[tuple[str, np.ndarray]], path: Path, fps: float, scale: int = 1) -> None:
-    """Write one endless GIF of several clips, uint8 `[T, H, W, 3]`, each under its label; short ones hold their end.
+def side_by_side(
+    columns: Sequence[str], rows: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path, fps: float, scale: int = 1
+) -> None:
+    """Write one endless GIF: a column per model, a row per caption, clips uint8 `[T, H, W, 3]`; short ones hold their end.
 
     Raises `ValueError` where there is nothing to show.
     """
-    if not columns:
-        raise ValueError(f"{path}: no clip to show: pass at least one")
-    length = max(len(clip) for _, clip in columns)
-    pictures = [_line([(label, clip[min(t, len(clip) - 1)]) for label, clip in columns], scale) for t in range(length)]
+    if not columns or not rows:
+        raise ValueError(f"{path}: no clip to show: pass at least one column and one row")
+    length = max(len(clip) for _, clips in rows for clip in clips)
+    at = [[(text, [clip[min(t, len(clip) - 1)] for clip in clips]) for text, clips in rows] for t in range(length)]
+    pictures = [_sheet(columns, frames, scale) for frames in at]
     # One palette for all frames: a palette of each frame's own makes flat backgrounds flicker.
     strip = Image.new("RGB", (pictures[0].width, pictures[0].height * length))
     for number, picture in enumerate(pictures):
@@ -45,13 +48,20 @@ def side_by_side(columns: Sequence[tuple[str, np.ndarray]], path: Path, fps: flo
         )
 
 
-def _line(clips: Sequence[tuple[str, np.ndarray]], scale: int) -> Image.Image:
-    height, width = (max(frame.shape[axis] for _, frame in clips) * scale for axis in (0, 1))
-    picture = Image.new("RGB", (len(clips) * (width + _GAP_PX) + _GAP_PX, height + _LABEL_PX + _GAP_PX), "white")
-    for column, (label, frame) in enumerate(clips):
-        left = _GAP_PX + column * (width + _GAP_PX)
-        ImageDraw.Draw(picture).text((left, 1), label, fill="black")
-        picture.paste(Image.fromarray(frame.repeat(scale, axis=0).repeat(scale, axis=1)), (left, _LABEL_PX))
+def _sheet(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[np.ndarray]]], scale: int) -> Image.Image:
+    """One moment of the GIF: the columns' names above, each row's caption above its frames `[H, W, 3]`."""
+    height, width = (max(frame.shape[axis] for _, frames in rows for frame in frames) * scale for axis in (0, 1))
+    across, down = width + _GAP_PX, height + _LABEL_PX + _GAP_PX
+    picture = Image.new("RGB", (len(columns) * across + _GAP_PX, len(rows) * down + _LABEL_PX + _GAP_PX), "white")
+    draw = ImageDraw.Draw(picture)
+    for column, name in enumerate(columns):
+        draw.text((_GAP_PX + column * across, 1), name, fill="black")
+    for row, (text, frames) in enumerate(rows):
+        top = _LABEL_PX + row * down
+        draw.text((_GAP_PX, top + 1), text, fill="dimgrey")
+        for column, frame in enumerate(frames):
+            enlarged = Image.fromarray(frame.repeat(scale, axis=0).repeat(scale, axis=1))
+            picture.paste(enlarged, (_GAP_PX + column * across, top + _LABEL_PX))
     return picture
 
 

@@ -11,7 +11,7 @@ from onestep.config import EvaluateSettings
 from onestep.data.clips import load_frames
 from onestep.evaluation.charts import Level, Series, line_chart
 from onestep.evaluation.evaluate import CANDIDATE, REAL
-from onestep.evaluation.gallery import inline_animation
+from onestep.evaluation.gallery import inline_animation, side_by_side
 from onestep.evaluation.metrics import METRICS, metric_named
 from onestep.evaluation.samples import Samples, read_samples
 from onestep.storage import read_json, replacing
@@ -29,6 +29,7 @@ _TABLES = {
 _COMPARED = ("frechet_video_distance", "patch_frechet_distance", "attribute_accuracy", "structural_stability")
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif"}
 _TILE_PX = 112
+_PICTURE_TILE_PX = 128
 
 
 def write_report(
@@ -58,7 +59,7 @@ def write_report(
         numbers=numbers,
         candidate=CANDIDATE,
         headline=_headline(numbers, _optional(latency)),
-        gallery=_gallery(found, clips, numbers, settings.gallery),
+        gallery=_inline_gallery(found, clips, numbers, settings.gallery),
         tables=_tables(numbers),
         charts=_step_charts(numbers),
         compared=_comparisons(numbers),
@@ -71,6 +72,14 @@ def write_report(
     )
     with replacing(out) as partial:
         partial.write_text(page, encoding="utf-8")
+
+
+def write_picture(metrics: Path, samples: Sequence[Path], clips: Path, out: Path, settings: EvaluateSettings) -> None:
+    """Write the page's clips as one GIF at `out`."""
+    found = read_samples(samples)
+    columns, rows = _gallery(found, clips, read_json(metrics), settings.gallery)
+    largest = max(clip.shape[2] for _, shown in rows for clip in shown)
+    side_by_side(columns, rows, out, found.fps, scale=max(_PICTURE_TILE_PX // largest, 1))
 
 
 def number(value: float) -> str:
@@ -112,20 +121,28 @@ def best_teacher(numbers: Mapping[str, Any]) -> str | None:
     return min(sorted(scores), key=lambda name: scores[name], default=None)
 
 
-def _gallery(samples: Samples, clips: Path, numbers: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """Names of the columns, and per prompt its caption and an inline animation of each column."""
+def _gallery(
+    samples: Samples, clips: Path, numbers: Mapping[str, Any], count: int
+) -> tuple[list[str], list[tuple[str, list[np.ndarray]]]]:
+    """Names of the columns, and per prompt its caption and the clip of each column, uint8 `[T, H, W, 3]`."""
     rows = samples.to_show(count)
     columns = gallery_columns(numbers, samples)
     shown = {REAL: load_frames(clips, samples.prompts.loc[rows, "clip_id"].tolist())}
     shown |= {name: samples.shown(name, rows) for name in columns if name != REAL}
+    captions = samples.prompts.loc[rows, "caption"]
+    return columns, [(caption, [shown[name][place] for name in columns]) for place, caption in enumerate(captions)]
+
+
+def _inline_gallery(samples: Samples, clips: Path, numbers: Mapping[str, Any], count: int) -> dict[str, Any]:
+    columns, rows = _gallery(samples, clips, numbers, count)
     return {
         "columns": columns,
         "rows": [
             {
-                "caption": samples.prompts.loc[row, "caption"],
-                "clips": [inline_animation(np.ascontiguousarray(shown[name][place]), samples.fps) for name in columns],
+                "caption": caption,
+                "clips": [inline_animation(np.ascontiguousarray(clip), samples.fps) for clip in shown],
             }
-            for place, row in enumerate(rows)
+            for caption, shown in rows
         ],
     }
 

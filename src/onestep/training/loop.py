@@ -213,9 +213,16 @@ class _Curves:
 
     def __init__(self, folder: Path, history: Sequence[Mapping[str, float]]) -> None:
         from dvclive import Live
+        from scmrepo.exceptions import SCMError
 
         self.folder = folder
-        self.live = Live(dir=str(folder), save_dvc_exp=False, dvcyaml=None, report=None, cache_images=False)
+        try:
+            self.live = Live(dir=str(folder), save_dvc_exp=False, dvcyaml=None, report=None, cache_images=False)
+        except SCMError as error:
+            raise TrainingFailed(
+                f"dvclive cannot name this run ({error}): a git repository needs at least one commit, "
+                "so run `git commit` first"
+            ) from error
         for numbers in history:
             self.add(numbers)
 
