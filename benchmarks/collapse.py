@@ -3,8 +3,9 @@
     python benchmarks/collapse.py --updates 300
 
 Needs the graph's outs up to `consistency` (`dvc repro consistency`). Writes `docs/collapse.json` and
-`docs/images/collapse.png`. Collapse is read off the samples, not the losses: diversity and motion of one-step clips of
-fixed captions as shares of the real clips', beside the discriminator's loss.
+`docs/images/collapse.png`. Collapse is read off the samples, not the losses: of one-step clips of fixed captions the
+attribute accuracy, the Fréchet distance to real clips of the same captions, and diversity and motion as shares of the
+real clips', beside the discriminator's loss.
 """
 
 import argparse
@@ -15,9 +16,10 @@ import numpy as np
 import torch
 
 from onestep.config import load_params
-from onestep.data.clips import load_frames
-from onestep.evaluation.judge import load_judge
-from onestep.evaluation.metrics import motion
+from onestep.data.clips import load_frames, read_index
+from onestep.evaluation.distances import Moments, frechet
+from onestep.evaluation.judge import Assessment, load_judge
+from onestep.evaluation.metrics import attribute_hits, motion
 from onestep.models.pipeline import load_pipeline
 from onestep.storage import write_json
 from onestep.training import adversarial as stage
@@ -31,6 +33,12 @@ def spread(features: np.ndarray) -> float:
     """Mean distance between the features of two clips."""
     distances = np.linalg.norm(features[:, None] - features[None], axis=2)
     return float(distances[np.triu_indices(len(features), 1)].mean())
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """The Fréchet distance of two sets of features `[N, D]`."""
+    one, other = (Moments(features[:, None]).fit(np.ones((1, len(features)))) for features in (a, b))
+    return float(frechet(one, other)[0])
 
 
 def train(strength: float, updates: int, every: int) -> list[dict[str, float]]:
@@ -48,15 +56,25 @@ def train(strength: float, updates: int, every: int) -> list[dict[str, float]]:
     batches = Batches(opened.training, settings.batch, accelerator, settings.seed)
     judge = load_judge(Path("models/judge"))
     real = load_frames(Path("data/clips"), rows.clip_id.tolist())
-    real_spread, real_motion = spread(judge.features(real)), float(motion(real).mean())
+    real_features = judge.features(real)
+    real_spread, real_motion = spread(real_features), float(motion(real).mean())
+    asked = read_index(Path("data/clips")).set_index("clip_id").loc[rows.clip_id]
+    words = {name: asked[name].tolist() for name in judge.vocabulary}
+
+    def accuracy(seen: Assessment) -> float:
+        return float(np.mean(list(attribute_hits(seen.attributes, words, judge.vocabulary).values())))
+
     curve: list[dict[str, float]] = []
     numbers: dict[str, float] = {}
     for step in range(updates + 1):
         if step % every == 0:
             clips = student.decode_video(method.preview())
+            seen = judge.assess(clips)
             entry = {
                 "update": step,
-                "diversity": spread(judge.features(clips)) / real_spread,
+                "accuracy": accuracy(seen),
+                "frechet_distance": distance(seen.features, real_features),
+                "diversity": spread(seen.features) / real_spread,
                 "motion": float(motion(clips).mean()) / real_motion,
             }
             curve.append(entry | numbers)
@@ -72,8 +90,9 @@ def plot(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), constrained_layout=True)
-    for axis, key in zip(axes, ("diversity", "motion", "discriminator_loss"), strict=True):
+    keys = ("frechet_distance", "accuracy", "diversity", "motion", "discriminator_loss")
+    figure, axes = plt.subplots(1, len(keys), figsize=(17, 3.2), constrained_layout=True)
+    for axis, key in zip(axes, keys, strict=True):
         for name, curve in curves.items():
             points = [(p["update"], p[key]) for p in curve if key in p]
             axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)

@@ -90,7 +90,7 @@ def test_a_missing_settings_file_is_one_sentence(tmp_path, monkeypatch, capsys) 
         (["encode", "nowhere", "base", "v.json", "--out", "latents"], "v.json does not exist"),
         (["production", "production.json", "--out", "production"], "production.json does not exist"),
         (["gate", "m.json", "l.json", "v.json", "p.json", "--out", "verdict.json"], "m.json does not exist"),
-        (["samples", "nowhere", "clips", "--family", "onestep", "--out", "s"], "nowhere is not a diffusers pipeline"),
+        (["samples", "nowhere", "clips", "--name", "onestep", "--out", "s"], "clips/clips.parquet does not exist"),
         (
             ["report", "m.json", "s", "--clips", "c", "--latency", "l.json", "--verdict", "v.json", "--curves", "curves",
              "--out", "r.html"],

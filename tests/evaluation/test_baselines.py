@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from onestep.evaluation.evaluate import EvaluationError, evaluate
 from onestep.evaluation.judge import load_judge
 from onestep.evaluation.measuring import make_ruler, measure, read_measured
 from onestep.evaluation.sampling import sample_student
-from onestep.storage import read_json, write_json
+from onestep.storage import read_json, sha256_folder, write_json
 from onestep.video import write_video
 from tests.evaluation.made import FPS, drawn
 from tests.tiny import FRAMES, SIDE, TOKENS, save_pipeline
 
+BUNDLED = Path(__file__).parents[2] / "data" / "bundled"
 SETTINGS = SamplesSettings(prompts=8, seed=1, teacher=((1, 1.0), (2, 4.0)), batch=4)
 SETS = ["teacher-1", "teacher-2-g4", "real-vae"]
 
@@ -124,6 +126,13 @@ def test_other_pixels_of_the_real_clips_change_only_what_was_made_from_them(
     real = baselines.load_frames
     monkeypatch.setattr(baselines, "load_frames", lambda *args: real(*args) ^ 1)
     assert again(tmp_path, base, small_clips, judge_folder, shipped)[0] == ["teacher-1", "teacher-2-g4"]
+
+
+def test_the_bundled_baselines_fit_the_bundled_base_and_this_code():
+    """Red after a change of the sampler, a metric or the base: `data/bundled/README.md` says how to measure again."""
+    record = read_json(BUNDLED / "baselines" / "samples.json")
+    assert record["code"] == baselines.code()
+    assert record["model_sha256"] == sha256_folder(BUNDLED / "tiny-wan")
 
 
 def test_measurements_come_back_bit_for_bit(tmp_path, small_clips, judge_folder, sampled):

@@ -49,7 +49,7 @@ def sample_baselines(
         print(f"measured already, in {shipped}: {', '.join(taken)}")
     if anew:
         print(f"to be sampled: {', '.join(anew)}")
-    sample(model, ways, clips, out, text_tokens, settings, kept, fingerprints=expected)
+    sample(model, ways, clips, out, text_tokens, settings, kept, fingerprints=expected, code=code())
 
 
 def keep_baselines(samples: Path, clips: Path, judge: Path, out: Path) -> None:
@@ -71,6 +71,11 @@ def keep_baselines(samples: Path, clips: Path, judge: Path, out: Path) -> None:
         write_json(partial / RECORD, record)
 
 
+def code() -> dict[str, str]:
+    """The sha256 of each module that decides how a baseline is sampled and measured."""
+    return {name: sha256_file(_SOURCE / name) for name in _CODE}
+
+
 def fingerprints(model: Path, clips: Path, judge: Path, text_tokens: int, settings: SamplesSettings) -> dict[str, str]:
     """By the name of each baseline, the sha256 of everything that its clips and their measurements depend on."""
     prompts = choose_prompts(clips, settings.prompts, settings.seed)
@@ -80,7 +85,7 @@ def fingerprints(model: Path, clips: Path, judge: Path, text_tokens: int, settin
         "prompts": prompts.to_dict("list"),
         "noise": settings.seed,
         "text_tokens": text_tokens,
-        "code": {name: sha256_file(_SOURCE / name) for name in _CODE},
+        "code": code(),
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
     real = hashlib.sha256(load_frames(clips, prompts.clip_id.tolist()).tobytes()).hexdigest()

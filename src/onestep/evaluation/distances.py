@@ -167,14 +167,14 @@ class Moments:
     def of_arrays(cls, sums: np.ndarray, outers: np.ndarray, per_clip: np.ndarray) -> "Moments":
         """The inverse of `arrays`."""
         found = cls.__new__(cls)
-        found._per_clip, found._dim, found._sums = int(per_clip), sums.shape[1], sums
+        found._per_clip, found._dim, found._sums = int(per_clip[0]), sums.shape[1], sums
         found._set_outers(outers)
         return found
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What the moments are made of: `sums` `[N, D]`, the upper half of `outers`, and how many vectors a clip has."""
         outers = self._outers.reshape(-1, self._dim, self._dim)[:, *np.triu_indices(self._dim)]
-        return {"sums": self._sums, "outers": outers, "per_clip": np.array(self._per_clip)}
+        return {"sums": self._sums, "outers": outers, "per_clip": np.array([self._per_clip])}
 
     def _set_outers(self, upper: np.ndarray) -> None:
         rows, columns = np.triu_indices(self._dim)

@@ -30,6 +30,7 @@ _COMPARED = ("frechet_video_distance", "patch_frechet_distance", "attribute_accu
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif"}
 _TILE_PX = 112
 _PICTURE_TILE_PX = 128
+_PICTURE_ROWS = 4
 
 
 def write_report(
@@ -75,9 +76,9 @@ def write_report(
 
 
 def write_picture(metrics: Path, samples: Sequence[Path], clips: Path, out: Path, settings: EvaluateSettings) -> None:
-    """Write the page's clips as one GIF at `out`."""
+    """Write the page's first clips as one GIF at `out`."""
     found = read_samples(samples)
-    columns, rows = _gallery(found, clips, read_json(metrics), settings.gallery)
+    columns, rows = _gallery(found, clips, read_json(metrics), min(settings.gallery, _PICTURE_ROWS))
     largest = max(clip.shape[2] for _, shown in rows for clip in shown)
     side_by_side(columns, rows, out, found.fps, scale=max(_PICTURE_TILE_PX // largest, 1))
 
