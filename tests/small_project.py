@@ -43,8 +43,8 @@ def make_project(root: Path, form: str, **changes: dict[str, Any]) -> Path:
     for name in ("dvc.yaml", "constraints.txt", ".dvcignore"):
         shutil.copyfile(ROOT / name, root / name)
     shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    (root / "data" / "bundled" / "baselines").mkdir(parents=True)
-    (root / "data" / "bundled" / "baselines" / "none").touch()
+    (root / "data" / "baselines").mkdir(parents=True)
+    (root / "data" / "baselines" / "none").touch()
     (root / "data" / "production.json").write_text('{"champion": null}\n')
     (root / ".gitignore").write_text("/pretrained/\n/.onestep/\n")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())

@@ -89,7 +89,9 @@ def fingerprints(model: Path, clips: Path, judge: Path, text_tokens: int, settin
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
     real = hashlib.sha256(load_frames(clips, prompts.clip_id.tolist()).tobytes()).hexdigest()
-    ways = {way.name: {"steps": way.steps, "guidance": way.guidance} for way in teacher_settings(settings)}
+    ways: dict[str, dict[str, Any]] = {
+        way.name: {"steps": way.steps, "guidance": way.guidance} for way in teacher_settings(settings)
+    }
     return {name: _digest(common | way) for name, way in {**ways, REAL_VAE: {"clips": real}}.items()}
 
 

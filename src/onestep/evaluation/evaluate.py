@@ -81,7 +81,7 @@ def measure_each(samples: Samples, clips: Path, ruler: Ruler) -> Iterator[tuple[
     for found in samples.sets:
         if found.measured and ruler.text is not None:
             raise EvaluationError(
-                f"{found.measured} was measured without evaluate.text_model: empty data/bundled/baselines, "
+                f"{found.measured} was measured without evaluate.text_model: empty data/baselines, "
                 "so that the baselines are sampled anew"
             )
         yield found.name, read_measured(found.measured) if found.measured else measure(found.frames(), ruler)

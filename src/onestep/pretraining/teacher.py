@@ -126,7 +126,7 @@ class TeacherMethod:
     ) -> None:
         self.networks, self.pipeline, self.settings = networks, pipeline, settings
         if settings.compile:
-            for block in networks["transformer"].blocks:
+            for block in pipeline.transformer.blocks:
                 block.compile()
         tokenizer = pipeline.wan.tokenizer
         self._tokens = {
