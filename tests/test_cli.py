@@ -93,7 +93,7 @@ def test_a_missing_settings_file_is_one_sentence(tmp_path, monkeypatch, capsys) 
         (["samples", "nowhere", "clips", "--name", "onestep", "--out", "s"], "clips/clips.parquet does not exist"),
         (
             ["report", "m.json", "s", "--clips", "c", "--latency", "l.json", "--verdict", "v.json", "--curves", "curves",
-             "--out", "r.html"],
+             "--picture", "p.gif", "--out", "r.html"],
             "m.json does not exist",
         ),
         (["generate", "a red circle", "--model", "nowhere", "--out", "clip.mp4"], "nowhere is not a diffusers pipeline"),

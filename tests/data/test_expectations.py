@@ -49,7 +49,7 @@ def test_good_clips_pass_every_check(judge: Judge, tmp_path: Path) -> None:
     record = judge()
     assert record["passed"] is True
     assert failed(record) == {}
-    assert record["clips"]["total"] == 28
+    assert record["clips"]["total"] == 29
     assert record["clips"]["test"] == 8
     assert record["quarantine"]["truncated"] == 1
     require_passed(tmp_path / "validation.json")

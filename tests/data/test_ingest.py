@@ -55,7 +55,7 @@ def test_each_clip_carries_its_shots_caption_attributes_and_window(footage: Path
     with (footage / "metadata.csv").open() as handle:
         rows = {(row["file_name"], row["caption"]): row for row in csv.DictReader(handle)}
     index = read_index(clips)
-    assert len(index) == 28
+    assert len(index) == 29
     for clip in index.to_dict("records"):
         row = rows[clip["source"], clip["caption"]]
         assert [clip[name] for name in ATTRIBUTES] == [row[name] for name in ATTRIBUTES]
@@ -99,7 +99,7 @@ def test_shards_are_webdataset_tars_in_the_order_of_the_index(clips: Path) -> No
 
     index = read_index(clips)
     assert index["clip_id"].is_monotonic_increasing and index["clip_id"].is_unique
-    assert index.groupby("shard").size().tolist() == [12, 12, 4]
+    assert index.groupby("shard").size().tolist() == [12, 12, 5]
     shards = sorted(str(path) for path in clips.glob("*.tar"))
     samples = list(webdataset.WebDataset(shards, shardshuffle=False))
     assert [sample["__key__"] for sample in samples] == index["clip_id"].tolist()

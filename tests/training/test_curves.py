@@ -1,4 +1,5 @@
 import subprocess
+import sys
 
 import pytest
 
@@ -7,7 +8,7 @@ from onestep.training.loop import TrainingFailed, _Curves
 
 def test_a_repository_without_a_commit_is_refused_in_one_sentence(tmp_path, monkeypatch):
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    subprocess.run(["dvc", "init", "--quiet"], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=tmp_path, check=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TrainingFailed, match="at least one commit"):
         _Curves(tmp_path / "curves", [])
