@@ -27,18 +27,23 @@ def drawn(count: int, seed: int, held_out: bool | None = None) -> tuple[np.ndarr
 
 def write_clips_folder(folder: Path, with_attributes: bool) -> Path:
     frames, rows = drawn(PROMPTS + REFERENCE + 1, seed=3)
+    return write_clips_of(folder, frames, rows if with_attributes else rows[["caption"]], dev=1)
+
+
+def write_clips_of(folder: Path, frames: np.ndarray, rows: pd.DataFrame, dev: int = 0) -> Path:
+    """A clips folder of these clips: a test split, the last `dev` of them a dev split."""
+    length, height, width = frames.shape[1:4]
     videos, records = {}, []
     for number, clip in enumerate(frames):
         clip_id = f"clip-{number:03d}"
         videos[clip_id] = folder / f"{clip_id}.mp4"
         write_video(clip, videos[clip_id], FPS)
         record = dict.fromkeys(("source_sha256", "phash"), "0") | {
-            "clip_id": clip_id, "source": f"{number}.mp4", "start_s": 0.0, "end_s": FRAMES / FPS, "held_out": True,
-            "split": "dev" if number == len(frames) - 1 else "test", "frames": FRAMES, "height": SIDE, "width": SIDE,
+            "clip_id": clip_id, "source": f"{number}.mp4", "start_s": 0.0, "end_s": length / FPS, "held_out": True,
+            "split": "test" if number < len(frames) - dev else "dev", "frames": length, "height": height, "width": width,
             "fps": FPS, "brightness": 0.5, "movement": 0.1,
         }  # fmt: skip
-        known = rows.columns if with_attributes else ["caption"]
-        records.append(record | {name: rows.loc[number, name] for name in known})
+        records.append(record | rows.loc[number].to_dict())
     write_clips(folder, records, videos, shard_clips=50)
     return folder
 

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 
 from onestep.config import SamplesSettings
-from onestep.data.clips import write_clips
 from onestep.evaluation import baselines
 from onestep.evaluation.baselines import keep_baselines, sample_baselines
 from onestep.evaluation.evaluate import EvaluationError, evaluate
 from onestep.evaluation.judge import load_judge
 from onestep.evaluation.measuring import make_ruler, measure, read_measured
+from onestep.evaluation.samples import read_samples
 from onestep.evaluation.sampling import sample_student
 from onestep.storage import read_json, sha256_folder, write_json
-from onestep.video import write_video
-from tests.evaluation.made import FPS, drawn
+from tests.evaluation.made import drawn, write_clips_of
 from tests.tiny import FRAMES, SIDE, TOKENS, save_pipeline
 
 BUNDLED = Path(__file__).parents[2] / "data" / "bundled"
@@ -26,23 +25,8 @@ SETS = ["teacher-1", "teacher-2-g4", "real-vae"]
 @pytest.fixture(scope="module")
 def small_clips(tmp_path_factory):
     """Test clips of the tiny pipeline's size."""
-    folder = tmp_path_factory.mktemp("small-clips")
     frames, rows = drawn(16, seed=4)
-    frames = frames[:, :FRAMES, :SIDE, :SIDE]
-    videos, records = {}, []
-    for number, clip in enumerate(frames):
-        clip_id = f"clip-{number:03d}"
-        videos[clip_id] = folder / f"{clip_id}.mp4"
-        write_video(clip, videos[clip_id], FPS)
-        records.append(
-            {
-                "clip_id": clip_id, "source": f"{number}.mp4", "source_sha256": "0", "phash": "0", "start_s": 0.0,
-                "end_s": 1.0, "held_out": True, "split": "test", "frames": FRAMES, "height": SIDE, "width": SIDE,
-                "fps": FPS, "brightness": 0.5, "movement": 0.1, **rows.loc[number].to_dict(),
-            }
-        )  # fmt: skip
-    write_clips(folder, records, videos, shard_clips=50)
-    return folder
+    return write_clips_of(tmp_path_factory.mktemp("small-clips"), frames[:, :FRAMES, :SIDE, :SIDE], rows)
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +120,6 @@ def test_the_bundled_baselines_fit_the_bundled_base_and_this_code():
 
 
 def test_measurements_come_back_bit_for_bit(tmp_path, small_clips, judge_folder, sampled):
-    from onestep.evaluation.samples import read_samples
-
     found = read_samples([sampled])
     fresh = measure(found.sets[0].frames(), make_ruler(load_judge(judge_folder), found.prompts, None))
     fresh.save(tmp_path / "measured.safetensors")
