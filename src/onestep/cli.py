@@ -120,12 +120,18 @@ def adversarial(
     out: Out,
     discriminator: Annotated[Path, typer.Option(help="Where the discriminator goes.")],
     curves: Curves,
+    clips: Annotated[
+        Path, typer.Option(help="Folder of the clips: dev captions and real clips to look at samples by.")
+    ],
+    judge: Annotated[Path, typer.Option(help="Folder of the judge.")],
     params: ParamsFile = PARAMS,
 ) -> None:
     """Adversarial post-training against real clips (APT section 3.3): the one-step model."""
+    from onestep.evaluation.development import watch_with
     from onestep.training.adversarial import train_adversarial
 
-    train_adversarial(latents, base, consistency, out, discriminator, curves, _params(params).adversarial)
+    settings, watch = _params(params).adversarial, watch_with(clips, judge)
+    train_adversarial(latents, base, consistency, out, discriminator, curves, settings, watch)
 
 
 @app.command(rich_help_panel=STAGES)

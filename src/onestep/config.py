@@ -4,6 +4,7 @@ Unknown keys and impossible sizes are refused with one sentence that names the k
 """
 
 import json
+import math
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -133,21 +134,48 @@ class EncodeSettings(Settings):
 
 
 class ConsistencySettings(Settings):
-    """The few-step initialisation (APT section 3.2: discrete-time consistency distillation)."""
+    """The few-step initialisation: the base becomes a student that samples in one step, before any GAN."""
 
     seed: int
+    target: Literal["consistency", "progressive", "trajectory"]
     updates: Count
     batch: Count
     accumulate: Count
+    optimizer: Literal["adamw", "muon"]
     learning_rate: Positive
     weight_decay: NonNegative
     warmup: Annotated[int, Field(ge=0)]
+    cooldown: Share
     levels: Annotated[int, Field(ge=2)]
+    pairs: Count
+    teacher_steps: Count
     guidance_scale: Annotated[float, Field(ge=1.0)]
+    depth_repeats: Count
+    depth_tied: bool
     ema: Decay | None
     precision: Precision
     samples_every: Count
     checkpoint_every: Count
+
+    @model_validator(mode="after")
+    def _levels_halve(self) -> "ConsistencySettings":
+        if self.target == "progressive" and self.levels & (self.levels - 1):
+            raise ValueError(
+                f"levels = {self.levels} cannot be halved down to 1 (target progressive); "
+                f"the nearest legal value is {2 ** round(math.log2(self.levels))}"
+            )
+        return self
+
+
+class GuardSettings(Settings):
+    """When a run counts as collapsed, and what is done about it."""
+
+    window: Count
+    one_sided: NonNegative
+    gap: Positive
+    floor: Share
+    rollbacks: Annotated[int, Field(ge=0)]
+    rate_factor: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 class AdversarialSettings(Settings):
@@ -160,6 +188,7 @@ class AdversarialSettings(Settings):
     accumulate: Count
     generator_lr: Positive
     discriminator_lr: Positive
+    cooldown: Share
     discriminator_warmup: Annotated[int, Field(ge=0)]
     loss: Literal["non-saturating", "relativistic"]
     r1: NonNegative
@@ -167,12 +196,33 @@ class AdversarialSettings(Settings):
     sigma: Positive
     penalty_share: Annotated[float, Field(gt=0.0, le=1.0)]
     centring: NonNegative
+    contrastive: NonNegative
+    contrastive_share: Annotated[float, Field(gt=0.0, le=1.0)]
+    contrastive_nearest: Count | None
+    augmentation: Share
+    frame_logits: bool
     timestep_shift: Positive
     heads: Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], Field(min_length=1)]
-    ema: Decay
+    train_backbone: bool
+    ema: Annotated[tuple[Decay, ...], Field(min_length=1)]
+    end_game: Annotated[int, Field(ge=0)]
+    end_game_rate: Annotated[float, Field(gt=0.0, le=1.0)]
+    evaluate_every: Count
+    evaluate_clips: Annotated[int, Field(ge=8)]
+    select: dict[Metric, float]
+    guard: GuardSettings
     precision: Precision
     samples_every: Count
     checkpoint_every: Count
+
+    @model_validator(mode="after")
+    def _end_game_fits(self) -> "AdversarialSettings":
+        if self.end_game >= self.updates:
+            raise ValueError(
+                f"end_game = {self.end_game} leaves none of {self.updates} updates before it; "
+                f"the nearest legal value is {self.updates - 1}"
+            )
+        return self
 
 
 class SamplesSettings(Settings):

@@ -17,7 +17,8 @@ def make(base: Path, latents: Path, settings: AdversarialSettings = ADVERSARIAL)
     accelerator = make_accelerator("fp32", settings.accumulate)
     student = load_pipeline(base)
     preview = stage.preview(student, seeded(0))
-    method = Adversarial(student, load_pipeline(base), settings, accelerator, preview)
+    captions = stage.training.text(sorted(set(stage.training.rows.caption)))
+    method = Adversarial(student, load_pipeline(base), settings, accelerator, preview, captions)
     return method, Batches(stage.training, settings.batch, accelerator, settings.seed)
 
 

@@ -101,3 +101,23 @@ def test_student_recovers_the_known_map_of_an_analytic_teacher() -> None:
     with torch.no_grad():
         mapped = predict_sample(student, noise, torch.ones(9), text[:9], "sample")
     torch.testing.assert_close(mapped, euler_map(count, noise), atol=0.03, rtol=0)
+
+
+def test_progressive_target_lands_where_two_teacher_steps_do() -> None:
+    torch.manual_seed(0)
+    teacher, x, text = GaussianTeacher(), torch.randn(8, 1, 1, 2, 2), torch.zeros(8, 1, 1)
+    random = seeded("a")
+    index = torch.randint(1, 3, (8,), generator=random)
+    t, lower = index / 2, (index - 1) / 2
+    x_t = consistency.mix(x, torch.randn(x.shape, generator=random), t)
+    landed = x_t
+    for start, end in ((t, (t + lower) / 2), ((t + lower) / 2, lower)):
+        landed = consistency.teacher_step(teacher, landed, start, end, text, text[:1], 1.0, "sample")
+    keep = (lower / t).view(-1, 1, 1, 1, 1)
+
+    class Knows(nn.Module):
+        def forward(self, x_t: Tensor, _t: Tensor, _text: Tensor, return_dict: bool) -> tuple[Tensor]:
+            return ((landed - keep * x_t) / (1 - keep),)
+
+    loss = consistency.halving_loss(Knows(), teacher, x, text, text[:1], 2, 1.0, "sample", seeded("a"))
+    assert loss.item() < 1e-8

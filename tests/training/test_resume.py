@@ -35,16 +35,19 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, method: str, at: int) -> None:
     monkeypatch.setattr(kind, "update", update)
 
 
+@pytest.mark.parametrize("target", ["consistency", "progressive", "trajectory"])
 def test_resumed_consistency_run_equals_uninterrupted_run(
-    base: Path, latents: Path, tmp_path: Path, monkeypatch
+    base: Path, latents: Path, tmp_path: Path, monkeypatch, target: str
 ) -> None:
-    train_consistency(latents, base, tmp_path / "whole", tmp_path / "curves-whole", CONSISTENCY)
+    optimizer = "muon" if target == "trajectory" else "adamw"
+    settings = CONSISTENCY.model_copy(update={"target": target, "optimizer": optimizer, "depth_repeats": 2})
+    train_consistency(latents, base, tmp_path / "whole", tmp_path / "curves-whole", settings)
     with monkeypatch.context() as patch:
         interrupted(patch, "onestep.training.consistency.Consistency", 5)
         with pytest.raises(Killed):
-            train_consistency(latents, base, tmp_path / "resumed", tmp_path / "curves-resumed", CONSISTENCY)
+            train_consistency(latents, base, tmp_path / "resumed", tmp_path / "curves-resumed", settings)
     assert not (tmp_path / "resumed").exists()
-    train_consistency(latents, base, tmp_path / "resumed", tmp_path / "curves-resumed", CONSISTENCY)
+    train_consistency(latents, base, tmp_path / "resumed", tmp_path / "curves-resumed", settings)
     assert sha256_folder(tmp_path / "whole") == sha256_folder(tmp_path / "resumed")
     assert sha256_folder(tmp_path / "curves-whole") == sha256_folder(tmp_path / "curves-resumed")
     assert not any((tmp_path / ROOT / "consistency").iterdir())

@@ -51,21 +51,28 @@ class Discriminator(nn.Module):
 
     `backbone` is taken over, cut after its last head and trained whole; forward hooks read the layers, so no forward of
     the backbone is copied. The unused output projection stays frozen.
+
+    frame_logits: the same heads also read the tokens of each latent frame alone, for one logit per frame beside the
+    clip's (AAPT, arXiv 2506.09350). train_backbone: false freezes the backbone, an ablation (it gives artefacts in APT).
     """
 
-    def __init__(self, backbone: WanTransformer3DModel, fractions: Sequence[float]) -> None:
+    def __init__(
+        self,
+        backbone: WanTransformer3DModel,
+        fractions: Sequence[float],
+        frame_logits: bool = False,
+        train_backbone: bool = True,
+    ) -> None:
         super().__init__()
         layers = head_layers(len(backbone.blocks), fractions)
         width = backbone.config.num_attention_heads * backbone.config.attention_head_dim
         backbone.blocks = backbone.blocks[: layers[-1] + 1]
-        backbone.requires_grad_(True)
-        backbone.proj_out.requires_grad_(False)
-        backbone.scale_shift_table.requires_grad_(False)
-        self.layers = layers
+        self.layers, self.frame_logits, self.train_backbone = layers, frame_logits, train_backbone
         self.backbone = backbone
         self.heads = nn.ModuleList(Head(width, backbone.config.num_attention_heads) for _ in layers)
         self.logit = nn.Sequential(nn.LayerNorm(width * len(layers)), nn.Linear(width * len(layers), 1))
         self._tokens: dict[int, Tensor] = {}
+        self.set_trained(True)
         for layer in layers:
             backbone.blocks[layer].register_forward_hook(self._keeper(layer))
 
@@ -75,9 +82,25 @@ class Discriminator(nn.Module):
 
         return keep
 
+    def set_trained(self, trained: bool) -> None:
+        """Let its weights have gradients, or none of them; what never trains has none either way."""
+        self.requires_grad_(trained)
+        self.backbone.requires_grad_(trained and self.train_backbone)
+        self.backbone.proj_out.requires_grad_(False)
+        self.backbone.scale_shift_table.requires_grad_(False)
+
     def forward(self, latents: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        """Clean latents `[B, C, T, H, W]`, timesteps `[B]` in [0, 1] and text states `[B, L, D]` → logits `[B]`."""
+        """Clean latents `[B, C, T, H, W]`, timesteps `[B]` in [0, 1], text states `[B, L, D]` → logits `[B]` or `[B, 1 + T]`."""
         self.backbone(latents, t * 1000, text, return_dict=False)
-        tokens = [head(self._tokens[layer]) for head, layer in zip(self.heads, self.layers, strict=True)]
+        tokens = [self._tokens[layer] for layer in self.layers]
         self._tokens.clear()
-        return self.logit(torch.cat(tokens, dim=1)).squeeze(1)
+        logits = self._logits(tokens)
+        if not self.frame_logits:
+            return logits
+        frames = latents.shape[2] // self.backbone.config.patch_size[0]
+        each = self._logits([layer.unflatten(1, (frames, -1)).flatten(0, 1) for layer in tokens])
+        return torch.cat([logits[:, None], each.unflatten(0, (-1, frames))], dim=1)
+
+    def _logits(self, tokens: Sequence[Tensor]) -> Tensor:
+        read = [head(layer) for head, layer in zip(self.heads, tokens, strict=True)]
+        return self.logit(torch.cat(read, dim=1)).squeeze(1)

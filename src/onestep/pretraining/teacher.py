@@ -21,11 +21,11 @@ from onestep.data import world
 from onestep.data.clips import read_index
 from onestep.models.averages import Average
 from onestep.models.pipeline import VideoPipeline, mix, normalised_latents, predict_sample
-from onestep.pretraining.muon import Muon, split_parameters
 from onestep.pretraining.settings import TeacherTraining
 from onestep.pretraining.vae import ClipSet
 from onestep.storage import read_json, replacing_folder, sha256_folder, write_json
 from onestep.training.loop import Batches, Plan, finish, make_accelerator, run, seeded
+from onestep.training.muon import Muon, split_parameters
 
 SMALLEST_T = 0.2  # below, a narrow network's own floor would drown the noisy levels that few steps live on
 LEVEL_MEAN, LEVEL_SPREAD = 0.3, 1.2  # of logit(t): a little towards noise, where few-step sampling lives

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from onestep.data.clips import load_frames, read_index
 from onestep.models.pipeline import arrange_convolutions
-from onestep.pretraining.muon import Muon, split_parameters
 from onestep.pretraining.settings import VaeTraining
 from onestep.storage import replacing_folder, sha256_folder, write_json
 from onestep.training.loop import Batches, Plan, finish, make_accelerator, run
+from onestep.training.muon import Muon, split_parameters
 
 CONVOLUTIONS = ("encoder", "decoder", "quant_conv", "post_quant_conv")
 

@@ -1,14 +1,21 @@
-"""Few-step initialisation: discrete-time consistency distillation of the base into a student.
+"""Few-step initialisation: the base becomes a student that maps noise to a clean sample in one step.
 
-APT (arXiv 2501.08316) section 3.2: the student maps every noise level straight to the clean sample; its target is one
-step of the frozen teacher to the next lower level, evaluated by the student itself without gradient, under MSE, with
-guidance baked in. Where the paper is silent (number of levels, optimiser) AAPT's published choices are followed
-(arXiv 2506.09350: fixed levels, no average in the target, AdamW with weight decay 0.01).
+Three targets, each of the frozen teacher (the base) with guidance baked in, under MSE in the clean sample, so that both
+prediction forms train alike:
 
-Deviation: the student's error is taken in the clean sample, not the velocity, so that both prediction forms train alike.
+* `consistency`: APT (arXiv 2501.08316) section 3.2, discrete-time consistency distillation. The student maps every noise
+  level straight to the clean sample; its target is one step of the teacher to the next lower level, evaluated by the
+  student itself without gradient. Where the paper is silent AAPT's published choices are followed (arXiv 2506.09350:
+  fixed levels, no average in the target, AdamW with weight decay 0.01).
+* `progressive`: progressive distillation (Salimans and Ho, arXiv 2202.00512; SeedVR2, arXiv 2506.05301, before its GAN).
+  The number of steps halves until one is left; each student learns two steps of the one before.
+* `trajectory`: the target is the end of the teacher's own sampler from the same noise (Luhman and Luhman,
+  arXiv 2101.02388), from a pool of such pairs made once. It is what consistency distillation with one level and a
+  many-step teacher comes to; nothing is bootstrapped, so it learns fastest where the pool is affordable.
 """
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +25,15 @@ from torch import Tensor, nn
 
 from onestep.config import ConsistencySettings
 from onestep.models.averages import Average
+from onestep.models.depth import repeat_blocks
 from onestep.models.pipeline import Form, VideoPipeline, load_pipeline, mix, predict_sample
-from onestep.training.loop import Batches, accumulated, make_accelerator, run, seeded
+from onestep.training.loop import Batches, accumulated, cooled, make_accelerator, run, seeded
 from onestep.training.losses import consistency_loss
+from onestep.training.muon import Muon, split_parameters
 from onestep.training.stage import open_stage, save_model
+
+BETAS = (0.9, 0.95)
+ADAM_SHARE = 0.05  # rate of what Muon does not train (biases, norms, embeddings) over Muon's own
 
 
 def levels(count: int, device: torch.device | None = None) -> Tensor:
@@ -56,7 +68,7 @@ def step_loss(
     form: Form,
     random: torch.Generator,
 ) -> Tensor:
-    """The loss of one micro-batch: clean latents `x` `[B, C, T, H, W]`, text `[B, L, D]`, `count` fixed levels."""
+    """Consistency distillation on one micro-batch: clean latents `x` `[B, C, T, H, W]`, text `[B, L, D]`, `count` levels."""
     table = levels(count, x.device)
     index = torch.randint(1, count + 1, (len(x),), generator=random).to(x.device)
     t, lower = table[index], table[index - 1]
@@ -67,6 +79,33 @@ def step_loss(
         clean = (lower == 0).view(-1, 1, 1, 1, 1)
         target = torch.where(clean, target_input, target)
     return consistency_loss(predict_sample(student, x_t, t, text, form), target)
+
+
+def halving_loss(
+    student: nn.Module,
+    teacher: nn.Module,
+    x: Tensor,
+    text: Tensor,
+    empty: Tensor,
+    count: int,
+    guidance: float,
+    form: Form,
+    random: torch.Generator,
+) -> Tensor:
+    """Progressive distillation on one micro-batch: one of the student's `count` steps learns two of the teacher's.
+
+    The target is the clean sample from which one Euler step lands where the teacher's two do (arXiv 2202.00512,
+    algorithm 2): `x̂ = (x″ − (lower/t)·x_t) / (1 − lower/t)`.
+    """
+    table = levels(count, x.device)
+    index = torch.randint(1, count + 1, (len(x),), generator=random).to(x.device)
+    t, lower = table[index], table[index - 1]
+    middle = (t + lower) / 2
+    x_t = mix(x, torch.randn(x.shape, generator=random).to(x), t)
+    halfway = teacher_step(teacher, x_t, t, middle, text, empty, guidance, form)
+    landed = teacher_step(teacher, halfway, middle, lower, text, empty, guidance, form)
+    keep = (lower / t).view(-1, 1, 1, 1, 1)
+    return consistency_loss(predict_sample(student, x_t, t, text, form), (landed - keep * x_t) / (1 - keep))
 
 
 class Consistency:
@@ -82,32 +121,60 @@ class Consistency:
         preview: tuple[Tensor, Tensor],
     ) -> None:
         self.settings, self.accelerator, self.form = settings, accelerator, student.form
-        network = student.transformer.train().requires_grad_(True)
-        optimizer = torch.optim.AdamW(
-            network.parameters(), settings.learning_rate, (0.9, 0.95), weight_decay=settings.weight_decay
-        )
-        self.teacher, self.empty, self._preview = teacher.transformer, empty.to(accelerator.device), preview
-        self.student, self.optimizer = accelerator.prepare(network, optimizer)
+        network = repeat_blocks(student.transformer, settings.depth_repeats, settings.depth_tied)
+        network.train().requires_grad_(True)
+        self.teacher, self.empty, self._preview = teacher, empty.to(accelerator.device), preview
+        rates, optimizers = self._optimizers(network)
+        self._rates, self.rate = rates, 1.0
+        self.student, *prepared = accelerator.prepare(network, *optimizers.values())
+        self._prepared = prepared
         self.average = Average(network, settings.ema or 0.0)
         self.modules: dict[str, Any] = {"student": network}
-        self.optimizers: dict[str, Any] = {"student": optimizer}
+        if settings.target == "progressive":
+            self.modules["previous"] = copy.deepcopy(network).eval().requires_grad_(False)
+        self.optimizers: dict[str, Any] = optimizers
         self.averages: dict[str, Any] = {"student": self.average}
+        self.snapshots: dict[str, dict[str, Tensor]] = {}
+        self._pool: tuple[Tensor, Tensor, Tensor] | None = None
 
     def update(self, step: int, batches: Batches) -> dict[str, float]:
-        """One optimiser step on the consistency loss."""
+        """One optimiser step on the target's loss."""
         s = self.settings
-        for group in self.optimizer.param_groups:
-            group["lr"] = s.learning_rate * min(1.0, (step + 1) / max(s.warmup, 1))
-        numbers = accumulated(self.loss, (self.student,), self.optimizer, self.accelerator, batches, step, s.accumulate)
+        factor = self.rate * min(1.0, (step + 1) / max(s.warmup, 1)) * cooled(step, s.updates, s.cooldown)
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self._rates[name] * factor
+        if s.target == "trajectory" and self._pool is None:
+            self._pool = self._make_pairs(batches)
+        if s.target == "progressive":
+            self._halve(step)
+        numbers = accumulated(self.loss, (self.student,), self._prepared, self.accelerator, batches, step, s.accumulate)
         self.average.update(self.modules["student"])
         return numbers
 
     def loss(self, x: Tensor, text: Tensor, random: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The loss of one micro-batch, and what to plot of it."""
         s = self.settings
-        value = step_loss(
-            self.student, self.teacher, x, text, self.empty, s.levels, s.guidance_scale, self.form, random
-        )
+        if s.target == "trajectory":
+            value = self._pair_loss(len(x), random)
+        elif s.target == "progressive":
+            first = self._steps == s.levels // 2
+            before = (self.teacher.transformer, s.guidance_scale) if first else (self.modules["previous"], 1.0)
+            value = halving_loss(
+                self.student, before[0], x, text, self.empty, self._steps, before[1], self.form, random
+            )
+        else:
+            value = step_loss(
+                self.student,
+                self.teacher.transformer,
+                x,
+                text,
+                self.empty,
+                s.levels,
+                s.guidance_scale,
+                self.form,
+                random,
+            )
         return value, {"consistency_loss": value.item()}
 
     @torch.no_grad()
@@ -118,9 +185,62 @@ class Consistency:
         noise, text = self._preview
         return predict_sample(averaged, noise, torch.ones(len(noise), device=noise.device), text, self.form)
 
+    def _pair_loss(self, count: int, random: torch.Generator) -> Tensor:
+        assert self._pool is not None
+        noise, text, target = self._pool
+        rows = torch.randint(len(noise), (count,), generator=random)
+        noise, text, target = (part[rows].to(self.accelerator.device) for part in (noise, text, target))
+        return consistency_loss(
+            predict_sample(self.student, noise, torch.ones(count, device=noise.device), text, self.form), target
+        )
+
+    @torch.no_grad()
+    def _make_pairs(self, batches: Batches) -> tuple[Tensor, Tensor, Tensor]:
+        """Noise, text states and the teacher's samples `[pairs, …]`; a resumed run makes the very same ones again."""
+        from rich.progress import track
+
+        s = self.settings
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        for number in track(
+            range(math.ceil(s.pairs / s.batch)),
+            description="teacher's samples",
+            disable=not self.accelerator.is_main_process,
+        ):
+            x, text, random = batches(number, 0, 1)
+            noise = torch.randn(x.shape, generator=random).to(x)
+            with self.accelerator.autocast():
+                target = self.teacher.denoise(noise, text, s.teacher_steps, s.guidance_scale, self.empty)
+            parts.append((noise.cpu(), text.cpu(), target.float().cpu()))
+        noise, text, target = (torch.cat(column)[: s.pairs] for column in zip(*parts, strict=True))
+        return noise, text, target
+
+    def _halve(self, step: int) -> None:
+        """Enter the next phase of progressive distillation where one begins: the student so far is the next one's teacher."""
+        phases = self.settings.levels.bit_length() - 1
+        phase, before = (min(at * phases // self.settings.updates, phases - 1) for at in (step, step - 1))
+        self._steps = self.settings.levels >> (phase + 1)
+        if step and phase != before:
+            self.average.copy_to(self.modules["student"])
+            self.average.copy_to(self.modules["previous"])
+            self.average.updates = 0
+
+    def _optimizers(self, network: nn.Module) -> tuple[dict[str, float], dict[str, torch.optim.Optimizer]]:
+        s = self.settings
+        if s.optimizer == "adamw":
+            adamw = torch.optim.AdamW(network.parameters(), s.learning_rate, BETAS, weight_decay=s.weight_decay)
+            return {"student": s.learning_rate}, {"student": adamw}
+        matrices, rest = split_parameters(network, ["blocks"])
+        return (
+            {"muon": s.learning_rate, "adam": s.learning_rate * ADAM_SHARE},
+            {
+                "muon": Muon(matrices, s.learning_rate, decay=s.weight_decay),
+                "adam": torch.optim.AdamW(rest, s.learning_rate * ADAM_SHARE, BETAS, weight_decay=s.weight_decay),
+            },
+        )
+
 
 def train_consistency(latents: Path, base: Path, out: Path, curves: Path, settings: ConsistencySettings) -> None:
-    """The `consistency` stage: latents and base → a pipeline folder whose transformer samples in few steps.
+    """The `consistency` stage: latents and base → a pipeline folder whose transformer samples in one step.
 
     Raises `LatentsError` when the latents were made by another base, `ResumeRefused`, `TrainingFailed`.
     """

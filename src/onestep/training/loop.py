@@ -5,7 +5,9 @@ are derived anew from (seed, phase, step, process), so that a resumed run equals
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,13 +16,15 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from onestep.training.losses import finite
 from onestep.training.state import ResumePoint, flatten_optimizer, restore_optimizer
+from onestep.training.watch import Watch
 
 
 class TrainingFailed(RuntimeError):
     """Training cannot go on; the message says at which update and why."""
 
+
+_GOOD = "good."  # prefix of the last good state among a resume point's tensors
 
 LossOf = Callable[..., tuple[Tensor, dict[str, float]]]  # (x, text, random) → loss and numbers to plot
 
@@ -31,6 +35,8 @@ class Method(Protocol):
     modules: dict[str, Any]
     optimizers: dict[str, Any]
     averages: dict[str, Any]
+    snapshots: dict[str, dict[str, Tensor]]  # named weights put aside for later
+    rate: float  # factor on every learning rate; the watch lowers it after a collapse
 
     def update(self, step: int, batches: "Batches") -> dict[str, float]:
         """One optimiser step (all its micro-batches); returns the numbers to plot."""
@@ -118,30 +124,49 @@ class Plan:
     captions: Sequence[str] = field(default_factory=list)
 
 
-def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator) -> None:
+def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator, watch: Watch | None = None) -> None:
     """Run the plan's updates, resuming where an interrupted run of the same request stopped.
 
-    Raises `TrainingFailed` on a number that is not finite and `ResumeRefused` when the resume point is another run's.
+    watch: looks at samples every so often, puts the best average's weights into `method.snapshots["best"]`, and rolls the
+    run back where it collapses. Raises `TrainingFailed` on a number that is not finite, where no watch can roll it back,
+    and `ResumeRefused` when the resume point is another run's.
     """
     point = ResumePoint(plan.stage, plan.request)
-    history = _restore(method, point)
+    history, good = _restore(method, point, watch)
     live = _Curves(plan.curves, history) if accelerator.is_main_process else None
-    for step in _progress(range(len(history), plan.updates), plan, accelerator):
-        numbers = method.update(step, batches)
-        wrong = [name for name, value in numbers.items() if not finite(torch.tensor(value))]
-        if wrong:
-            raise TrainingFailed(
-                f"{plan.stage}: {', '.join(wrong)} is not finite at update {step}: lower the learning rate"
-            )
-        history.append(numbers)
-        done = step + 1
-        if live:
-            live.add(numbers)
-            if done % plan.samples_every == 0 or done == plan.updates:
-                live.sheet(done, plan, method)
-            if done % plan.checkpoint_every == 0 and done < plan.updates:
-                point.save({"history": history}, _tensors(method))
-        accelerator.wait_for_everyone()
+    with _progress(plan, accelerator, len(history)) as show:
+        while len(history) < plan.updates:
+            history.append(method.update(len(history), batches))
+            done = len(history)
+            trouble = watch.trouble(history) if watch else _not_finite(history[-1])
+            if trouble and watch is None:
+                raise TrainingFailed(f"{plan.stage}: {trouble} at update {done - 1}: lower the learning rate")
+            if watch and not trouble and (done % watch.every == 0 or done == plan.updates):
+                improved, trouble = watch.look(done, method)
+                if improved and watch.best:
+                    method.snapshots["best"] = _copied({"best": method.averages[watch.best["average"]].weights})["best"]
+                if not trouble:
+                    watch.good_step, good = done, _copied(_tensors(method))
+            if watch and trouble:
+                accelerator.print(f"{plan.stage}: {trouble} at update {done}")
+                if not watch.collapsed(done, trouble, method):
+                    accelerator.print(
+                        f"{plan.stage}: stopped after {watch.rollbacks} rollbacks; the best weights are kept"
+                    )
+                    break
+                _roll_back(method, good)
+                del history[watch.good_step :]
+                live = _Curves(plan.curves, history) if live else None
+                continue
+            show(done)
+            if live:
+                live.add(history[-1])
+                if done % plan.samples_every == 0 or done == plan.updates:
+                    live.sheet(done, plan, method)
+                if done % plan.checkpoint_every == 0 and done < plan.updates:
+                    progress = {"history": history, "rate": method.rate, "watch": watch.progress() if watch else None}
+                    point.save(progress, _tensors(method) | {f"{_GOOD}{name}": group for name, group in good.items()})
+            accelerator.wait_for_everyone()
     if live:
         live.end()
 
@@ -149,7 +174,7 @@ def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator) 
 def accumulated(
     loss_of: LossOf,
     models: Sequence[torch.nn.Module],
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     accelerator: Accelerator,
     batches: Batches,
     step: int,
@@ -159,13 +184,28 @@ def accumulated(
     totals: dict[str, float] = {}
     for micro in range(micros):
         with accelerator.accumulate(*models):
-            loss, numbers = loss_of(*batches(step, micro, micros))
-            accelerator.backward(loss)
-            optimizer.step()
-            optimizer.zero_grad()
+            with attention(accelerator.device):
+                loss, numbers = loss_of(*batches(step, micro, micros))
+                accelerator.backward(loss)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
         for name, value in numbers.items():
             totals[name] = totals.get(name, 0.0) + value / micros
     return totals
+
+
+def cooled(step: int, updates: int, share: float) -> float:
+    """The factor on the learning rate at update `step`: 1, then falling linearly to a tenth over the last `share`."""
+    begins = (1 - share) * updates
+    return 1.0 if step < begins else 1 - 0.9 * (step - begins) / (updates - begins)
+
+
+def attention(device: torch.device) -> AbstractContextManager[Any]:
+    """The attention kernel for steps with gradients: on a CPU the plain one, whose backward is three times as fast there."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def finish(plan: Plan) -> None:
@@ -181,31 +221,66 @@ def _tensors(method: Method) -> dict[str, dict[str, Tensor]]:
         groups[f"optimizer.{name}"] = flatten_optimizer(optimizer)
     for name, average in method.averages.items():
         groups[f"average.{name}"] = average.state_dict()
+    for name, tensors in method.snapshots.items():
+        groups[f"snapshot.{name}"] = tensors
     return groups
 
 
-def _restore(method: Method, point: ResumePoint) -> list[dict[str, float]]:
-    found = point.load()
-    if found is None:
-        return []
-    progress, groups = found
+def _load(method: Method, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """The inverse of `_tensors`."""
     for name, module in method.modules.items():
         module.load_state_dict(groups[f"module.{name}"])
     for name, optimizer in method.optimizers.items():
         restore_optimizer(optimizer, groups.get(f"optimizer.{name}", {}))
     for name, average in method.averages.items():
         average.load_state_dict(groups[f"average.{name}"])
-    return list(progress["history"])
+    prefix = "snapshot."
+    method.snapshots = {name.removeprefix(prefix): dict(t) for name, t in groups.items() if name.startswith(prefix)}
 
 
-def _progress(steps: range, plan: Plan, accelerator: Accelerator) -> Iterable[int]:
-    from rich.progress import track
+def _copied(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    return {group: {name: t.detach().clone() for name, t in tensors.items()} for group, tensors in groups.items()}
 
-    if not accelerator.is_main_process:
-        return steps
-    if steps.start:
-        accelerator.print(f"{plan.stage}: resumed at update {steps.start} of {plan.updates}")
-    return track(steps, description=plan.stage, total=plan.updates, completed=steps.start)
+
+def _restore(
+    method: Method, point: ResumePoint, watch: Watch | None
+) -> tuple[list[dict[str, float]], dict[str, dict[str, Tensor]]]:
+    """The history so far, and the last good state where a watch may need it."""
+    found = point.load()
+    if found is None:
+        return [], _copied(_tensors(method)) if watch else {}
+    progress, groups = found
+    _load(method, groups)
+    method.rate = progress["rate"]
+    if watch:
+        watch.restore(progress["watch"])
+    good = {name.removeprefix(_GOOD): tensors for name, tensors in groups.items() if name.startswith(_GOOD)}
+    return list(progress["history"]), good
+
+
+def _roll_back(method: Method, good: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """The last good state again, with the best weights found so far still put aside."""
+    best = method.snapshots.get("best")
+    _load(method, good)
+    if best is not None:
+        method.snapshots["best"] = best
+
+
+def _not_finite(numbers: Mapping[str, float]) -> str | None:
+    wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
+    return f"{', '.join(wrong)} is not finite" if wrong else None
+
+
+@contextmanager
+def _progress(plan: Plan, accelerator: Accelerator, done: int) -> Iterator[Callable[[int], None]]:
+    """The progress bar of the main process: call it with the updates done."""
+    from rich.progress import Progress
+
+    if done:
+        accelerator.print(f"{plan.stage}: resumed at update {done} of {plan.updates}")
+    with Progress(disable=not accelerator.is_main_process) as bar:
+        task = bar.add_task(plan.stage, total=plan.updates, completed=done)
+        yield lambda updates: bar.update(task, completed=updates)
 
 
 class _Curves:
@@ -227,7 +302,7 @@ class _Curves:
             self.add(numbers)
 
     def add(self, numbers: Mapping[str, float]) -> None:
-        for name, value in numbers.items():
+        for name, value in sorted(numbers.items()):  # JSON forgets their order, and a resume must not show
             self.live.log_metric(name, value)
         self.live.next_step()
 

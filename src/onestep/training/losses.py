@@ -1,9 +1,9 @@
 """The losses of consistency and adversarial training as pure functions of logits and samples.
 
-Sources: APT arXiv 2501.08316 · R3GAN arXiv 2501.05441 · AFM arXiv 2511.22475. Logits are `[B]`, one per clip.
+Sources: APT arXiv 2501.08316 · R3GAN arXiv 2501.05441 · AFM arXiv 2511.22475 · ARC arXiv 2505.08175. Logits are `[B]`, one
+per clip, or `[B, 1 + T]` with one per latent frame beside it (AAPT, arXiv 2506.09350): every loss is a mean over them all.
 """
 
-import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -46,6 +46,11 @@ def centring(real: Tensor, fake: Tensor) -> Tensor:
     return (real + fake).square().mean()
 
 
+def contrastive(matched: Tensor, mismatched: Tensor) -> Tensor:
+    """`E[softplus(−(D(x, c) − D(x, c′)))]` on real clips with another clip's caption c′ (ARC equation 6); ln 2 at zero logits."""
+    return softplus(-(matched - mismatched)).mean()
+
+
 def shift_timesteps(t: Tensor, shift: float) -> Tensor:
     """`s·t / (1 + (s − 1)·t)` for t in [0, 1] (APT section 3.3): more noise levels near 1 as s grows; s = 1 keeps t."""
     return shift * t / (1 + (shift - 1) * t)
@@ -55,8 +60,3 @@ LOSSES = {
     "non-saturating": (non_saturating_discriminator, non_saturating_generator),
     "relativistic": (relativistic_discriminator, relativistic_generator),
 }
-
-
-def finite(value: Tensor) -> bool:
-    """Whether a loss is a number; a step on anything else would spoil the weights."""
-    return bool(torch.isfinite(value).all())

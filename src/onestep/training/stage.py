@@ -13,6 +13,7 @@ from torch import Tensor
 from onestep.config import AdversarialSettings, ConsistencySettings
 from onestep.data.latents import LatentSet, open_latents
 from onestep.models.averages import Average
+from onestep.models.depth import untie
 from onestep.models.pipeline import VideoPipeline, fingerprint
 from onestep.storage import replacing_folder, sha256_folder
 from onestep.training.loop import Plan, finish
@@ -92,6 +93,7 @@ def save_model(
     if not accelerator.is_main_process:
         return
     average.copy_to(network)
+    untie(pipeline.transformer)
     record: dict[str, Any] = {
         key: stage.training.record[key] for key in ("frames", "height", "width", "fps", "text_tokens")
     }
