@@ -20,8 +20,9 @@ class Average:
         """Take one step towards the model's weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        for name, parameter in model.named_parameters():
-            self.weights[name].lerp_(parameter.detach().float(), 1 - decay)
+        current = [(self.weights[name], parameter.detach().float()) for name, parameter in model.named_parameters()]
+        averaged, weights = zip(*current, strict=True)
+        torch._foreach_lerp_(averaged, weights, 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:

@@ -55,9 +55,9 @@ class Adversarial:
         generator = student.transformer.train().requires_grad_(True)
         torch.manual_seed(settings.seed)
         discriminator = self._new_discriminator()
-        g_optimizer = torch.optim.Adam(generator.parameters(), settings.generator_lr, BETAS)
+        g_optimizer = torch.optim.Adam(generator.parameters(), settings.generator_lr, BETAS, fused=True)
         trained = [p for p in discriminator.parameters() if p.requires_grad]
-        d_optimizer = torch.optim.Adam(trained, settings.discriminator_lr, BETAS)
+        d_optimizer = torch.optim.Adam(trained, settings.discriminator_lr, BETAS, fused=True)
         self.generator, self.discriminator, self.g_optimizer, self.d_optimizer = accelerator.prepare(
             generator, discriminator, g_optimizer, d_optimizer
         )
