@@ -1,124 +1,105 @@
-"""Does the adversarial stage collapse without its penalty? Trains twice from the same start and plots both.
+"""Does the adversarial stage collapse without its penalty, and does the guard say so? Trains twice from the same start.
 
-    python benchmarks/collapse.py --updates 300
+    python benchmarks/collapse.py --updates 120
 
-Needs the graph's outs up to `consistency` (`dvc repro consistency`). Writes `docs/collapse.json` and
-`docs/images/collapse.png`. Collapse is read off the samples, not the losses: of one-step clips of fixed captions the
-attribute accuracy, the Fréchet distance to real clips of the same captions, and diversity and motion as shares of the
-real clips', beside the discriminator's loss.
+Needs the graph's outs up to `consistency` (`dvc repro consistency judge`). Writes `docs/collapse.json` and
+`docs/images/collapse.png`. Collapse is read off samples of the dev split's captions, not the losses: attribute accuracy,
+Fréchet distance, diversity and motion as shares of the real clips', beside the discriminator's loss. The guard of
+params.yaml looks on without rolling back, and what it would have done first is kept.
 """
 
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from onestep.config import load_params
-from onestep.data.clips import load_frames, read_index
-from onestep.evaluation.distances import Moments, frechet
-from onestep.evaluation.judge import Assessment, load_judge
-from onestep.evaluation.metrics import attribute_hits, motion
+from onestep.evaluation.development import development_measure
 from onestep.models.pipeline import load_pipeline
 from onestep.storage import write_json
-from onestep.training import adversarial as stage
+from onestep.training.adversarial import Adversarial
 from onestep.training.loop import Batches, make_accelerator, seeded
 from onestep.training.stage import open_stage
-
-CLIPS = 96
-
-
-def spread(features: np.ndarray) -> float:
-    """Mean distance between the features of two clips."""
-    distances = np.linalg.norm(features[:, None] - features[None], axis=2)
-    return float(distances[np.triu_indices(len(features), 1)].mean())
+from onestep.training.watch import Watch
 
 
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """The Fréchet distance of two sets of features `[N, D]`."""
-    one, other = (Moments(features[:, None]).fit(np.ones((1, len(features)))) for features in (a, b))
-    return float(frechet(one, other)[0])
-
-
-def train(strength: float, updates: int, every: int) -> list[dict[str, float]]:
+def train(strength: float, updates: int, every: int) -> dict[str, Any]:
+    """The curve of one run, and what the guard said first."""
     params = load_params(Path("params.yaml"))
     torch.set_num_threads(params.machine.threads)
     settings = params.adversarial.model_copy(update={"r1": strength, "r2": strength, "updates": updates})
-    base, latents = Path("models/base"), Path("data/latents")
-    opened = open_stage("adversarial", latents, {"base": base}, settings, Path(tempfile.mkdtemp()))
+    base = Path("models/base")
+    opened = open_stage("adversarial", Path("data/latents"), {"base": base}, settings, Path(tempfile.mkdtemp()))
     accelerator = make_accelerator(settings.precision, settings.accumulate)
     student = load_pipeline(Path("models/consistency"))
-    rows = opened.dev.rows.head(CLIPS)
-    text = opened.dev.text(rows.caption.tolist())
-    noise = torch.randn((len(rows), *opened.training.record["latent_shape"]), generator=seeded("collapse"))
-    method = stage.Adversarial(student, load_pipeline(base), settings, accelerator, (noise, text))
+    captions = opened.training.text(sorted(set(opened.training.rows.caption)))
+    preview = opened.preview(student, seeded("collapse"))
+    method = Adversarial(student, load_pipeline(base), settings, accelerator, preview, captions)
     batches = Batches(opened.training, settings.batch, accelerator, settings.seed)
-    judge = load_judge(Path("models/judge"))
-    real = load_frames(Path("data/clips"), rows.clip_id.tolist())
-    real_features = judge.features(real)
-    real_spread, real_motion = spread(real_features), float(motion(real).mean())
-    asked = read_index(Path("data/clips")).set_index("clip_id").loc[rows.clip_id]
-    words = {name: asked[name].tolist() for name in judge.vocabulary}
-
-    def accuracy(seen: Assessment) -> float:
-        return float(np.mean(list(attribute_hits(seen.attributes, words, judge.vocabulary).values())))
-
-    curve: list[dict[str, float]] = []
-    numbers: dict[str, float] = {}
+    clips, judge = Path("data/clips"), Path("models/judge")
+    measure = development_measure(student, opened.dev, clips, judge, settings.evaluate_clips, settings.seed)
+    watch = Watch(measure, every, settings.select, settings.guard)
+    name = next(iter(method.averages))
+    curve: list[dict[str, Any]] = []
+    history: list[dict[str, float]] = []
+    guard: dict[str, Any] | None = None
     for step in range(updates + 1):
         if step % every == 0:
-            clips = student.decode_video(method.preview())
-            seen = judge.assess(clips)
-            entry = {
-                "update": step,
-                "accuracy": accuracy(seen),
-                "frechet_distance": distance(seen.features, real_features),
-                "diversity": spread(seen.features) / real_spread,
-                "motion": float(motion(clips).mean()) / real_motion,
-            }
-            curve.append(entry | numbers)
+            _, reason = watch.look(step, method)
+            looked = next(look for look in watch.looks if look["step"] == step and look["average"] == name)
+            curve.append(looked | {"update": step} | (history[-1] if history else {}))
             print(strength, curve[-1], flush=True)
+            guard = guard or ({"update": step, "reason": reason} if reason else None)
         if step < updates:
-            numbers = method.update(step, batches)
-    return curve
+            history.append(method.update(step, batches))
+            reason = watch.trouble(history)
+            guard = guard or ({"update": step + 1, "reason": reason} if reason else None)
+    return {"curve": curve, "guard": guard}
 
 
-def plot(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
+def plot(runs: dict[str, dict[str, Any]], path: Path) -> None:
+    """The curves side by side, with a line where the guard would have stepped in."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    keys = ("frechet_distance", "accuracy", "diversity", "motion", "discriminator_loss")
-    figure, axes = plt.subplots(1, len(keys), figsize=(17, 3.2), constrained_layout=True)
+    keys = ("frechet_video_distance", "attribute_accuracy", "diversity", "motion", "discriminator_loss", "logit_gap")
+    figure, axes = plt.subplots(1, len(keys), figsize=(20, 3.2), constrained_layout=True)
     for axis, key in zip(axes, keys, strict=True):
-        for name, curve in curves.items():
-            points = [(p["update"], p[key]) for p in curve if key in p]
-            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+        for name, found in runs.items():
+            points = [(p["update"], p[key]) for p in found["curve"] if key in p]
+            (line,) = axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+            if found["guard"]:
+                axis.axvline(found["guard"]["update"], color=line.get_color(), linestyle=":", label="guard")
         axis.set_title(key.replace("_", " ") + (" (share of real)" if key in ("diversity", "motion") else ""))
         axis.set_xlabel("update")
         axis.grid(alpha=0.3)
+    axes[0].set_yscale("symlog")
     axes[0].legend()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--updates", type=int, default=300)
-    parser.add_argument("--every", type=int, default=25, help="updates between two looks at the samples")
+    parser.add_argument("--updates", type=int, default=120)
+    parser.add_argument("--every", type=int, default=20, help="updates between two looks at the samples")
     options = parser.parse_args()
     strength = load_params(Path("params.yaml")).adversarial.r1
-    curves = {
+    runs = {
         f"penalty {strength:g}": train(strength, options.updates, options.every),
         "no penalty": train(0.0, options.updates, options.every),
     }
-    write_json(Path("docs/collapse.json"), curves)
-    plot(curves, Path("docs/images/collapse.png"))
-    last = {name: curve[-1] for name, curve in curves.items()}
-    kept, lost = last[f"penalty {strength:g}"], last["no penalty"]
-    print(f"diversity without the penalty over with it: ratio {lost['diversity'] / kept['diversity']:.3f}")
+    write_json(Path("docs/collapse.json"), runs)
+    plot(runs, Path("docs/images/collapse.png"))
+    kept, lost = (found["curve"][-1] for found in runs.values())
+    for name, found in runs.items():
+        print(f"{name}: guard {found['guard']}")
+    ratio = lost["frechet_video_distance"] / kept["frechet_video_distance"]
+    print(f"Fréchet video distance without the penalty over with it: ratio {ratio:.1f}")
 
 
 if __name__ == "__main__":

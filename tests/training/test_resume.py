@@ -4,11 +4,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 from safetensors.torch import load_file
 
-from onestep.storage import read_json, sha256_folder, write_json
+from onestep.storage import StorageError, read_json, sha256_folder, write_json
 from onestep.training.adversarial import train_adversarial
 from onestep.training.consistency import train_consistency
 from onestep.training.state import ROOT, ResumePoint, ResumeRefused
@@ -128,3 +129,48 @@ def test_latents_of_another_base_are_refused(base: Path, latents: Path, tmp_path
     other = save_pipeline(tmp_path / "other", "flow" if base.name == "sample" else "sample")
     with pytest.raises(LatentsError, match="run the encode stage again"):
         train_consistency(latents, other, tmp_path / "out", tmp_path / "curves", CONSISTENCY)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_ten_random_moments_ends_with_the_same_weights(
+    latents: Path, base: Path, tmp_path: Path
+) -> None:
+    """Adversarial training with its watch, killed outright ten times, wherever it happens to be."""
+    script = (
+        "from pathlib import Path; import sys, torch; torch.set_num_threads(1);"
+        "from onestep.training.adversarial import train_adversarial;"
+        "from tests.training.conftest import ADVERSARIAL; from tests.training.test_watch import by_samples;"
+        "settings = ADVERSARIAL.model_copy(update={'updates': 150, 'end_game': 30, 'evaluate_every': 10,"
+        "'checkpoint_every': 5, 'samples_every': 150});"
+        "latents, base, out = map(Path, sys.argv[1:]);"
+        "train_adversarial(latents, base, base, out, Path('d'), Path('curves'), settings, lambda *_: by_samples())"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", script, str(latents), str(base), "out"]
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    subprocess.run(command, cwd=tmp_path / "whole", env=environment, check=True, capture_output=True)
+    random, killed = Random(0), 0
+    points = tmp_path / "killed" / ROOT
+    while killed < 10:
+        before = progress_of(points)
+        child = subprocess.Popen(
+            command, cwd=tmp_path / "killed", env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while child.poll() is None and progress_of(points) <= before:
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 0.3))
+        child.kill()
+        assert child.wait() == -signal.SIGKILL, "the run ended before it could be killed ten times"
+        killed += 1
+    subprocess.run(command, cwd=tmp_path / "killed", env=environment, check=True, capture_output=True)
+    for folder in ("out", "d", "curves"):
+        assert sha256_folder(tmp_path / "whole" / folder) == sha256_folder(tmp_path / "killed" / folder), folder
+
+
+def progress_of(points: Path) -> int:
+    """Updates in the newest resume point; 0 without one."""
+    try:
+        return max(len(read_json(path)["progress"]["history"]) for path in points.rglob("state.json"))
+    except (ValueError, OSError, StorageError):
+        return 0
