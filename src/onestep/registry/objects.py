@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,11 +72,21 @@ class Objects:
             return reader.read()
 
     def fetch(self, md5: str, target: Path) -> None:
-        """Copy an object, a file or a folder, to `target`."""
+        """Copy an object, a file or a folder, to `target`, its bytes checked; raises `ObjectError`."""
         for path, inner in self.listing(md5).items():
             file = target / path if path else target
+            self.hashes(inner)
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(self.read(inner))
+            with self.open(inner) as (_, reader), file.open("wb") as writer:
+                shutil.copyfileobj(reader, writer, CHUNK_BYTES)
+
+    def has(self, md5: str) -> bool:
+        """Whether any place has an object of this name, whatever its bytes."""
+        try:
+            with self.open(md5):
+                return True
+        except ObjectError:
+            return False
 
     @contextmanager
     def open(self, md5: str) -> Iterator[tuple[str, BinaryIO]]:

@@ -11,7 +11,6 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,14 @@ class Collected:
 
 
 def collect(
-    root: Path, run: Run, model: str, verdict: str, metrics: str, ledger_head: str, flow_run: str | None = None
+    root: Path,
+    run: Run,
+    model: str,
+    verdict: str,
+    metrics: str,
+    ledger_head: str,
+    moment: str,
+    flow_run: str | None = None,
 ) -> Collected:
     """Everything that is known of the finished run in the working copy at `root`.
 
@@ -112,7 +118,7 @@ def collect(
         metrics=(read(metrics) or {}).get("models", {}).get(model, {}),
         licences=_licences(repository, run.commit),
         ledger_head=ledger_head,
-        recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        recorded_at=moment,
     )
     return Collected(record, manifest, listed)
 
@@ -122,6 +128,15 @@ def without_secrets(text: str) -> str:
     text = re.sub(r"(\w+://)[^/\s@'\"]+@", r"\1", text)
     text = re.sub(r"(\w+://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)
     return re.sub(r"(^|[\s='\"])/(?:[^\s'\"/]+/)+([^\s'\"/]*)", r"\1…/\2", text)
+
+
+def clean(value: Any) -> Any:
+    """A setting as a record holds it: without secrets in any of its strings."""
+    if isinstance(value, str):
+        return without_secrets(value)
+    if isinstance(value, Mapping):
+        return {str(key): clean(inner) for key, inner in value.items()}
+    return [clean(inner) for inner in value] if isinstance(value, list) else value
 
 
 def installed() -> dict[str, str]:
@@ -149,7 +164,7 @@ class _Reader:
             StageRecord(
                 name=without_secrets(stage.addressing),
                 cmd=_command(stage),
-                params=_clean(_params(stage)),
+                params=clean(_params(stage)),
                 deps=[self._item(dep) for dep in stage.deps if not _is_params(dep)],
                 outs=outs[id(stage)],
             )
@@ -217,14 +232,6 @@ def _command(stage: Any) -> str | None:
     if cmd is None:
         return None
     return without_secrets(cmd if isinstance(cmd, str) else " && ".join(cmd))
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return without_secrets(value)
-    if isinstance(value, Mapping):
-        return {str(key): _clean(inner) for key, inner in value.items()}
-    return [_clean(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _sources(objects: Objects, stages: list[StageRecord], clips: str) -> list[dict[str, Any]]:
