@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from onestep.registry.pin import Sha256, VersionTag
 from onestep.registry.repository import GitError, RefUpdate, Repository
 
 REF = "refs/heads/ledger"
@@ -26,8 +27,6 @@ FILE = "ledger.jsonl"
 GENESIS = "0" * 64
 _TRAILER = "ledger: "
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-VersionTag = Annotated[str, Field(pattern=r"^[\w/-]+@v\d+\.\d+\.\d+$")]
 Comparison = Annotated[int, Field(ge=1)]
 Sentence = Annotated[str, Field(min_length=1)]
 
