@@ -35,5 +35,7 @@ def contents(repository: Repository, blobs: Iterable[str]) -> dict[str, bytes]:
 def sha256s(repository: Repository, commit: str, paths: Iterable[str] = ()) -> dict[str, str]:
     """The sha256 of those files by path."""
     blobs = tracked(repository, commit, paths)
-    digests = {blob: hashlib.sha256(content).hexdigest() for blob, content in contents(repository, blobs.values()).items()}
+    digests = {
+        blob: hashlib.sha256(content).hexdigest() for blob, content in contents(repository, blobs.values()).items()
+    }
     return {path: digests[blob] for path, blob in blobs.items()}

@@ -319,11 +319,11 @@ def _lines(path: str) -> list[str]:
 
 def _threads(params: Mapping[str, Any]) -> dict[str, int | str]:
     """The thread counts that the stages were told, and those of the environment."""
-    told = {
-        "machine.threads": group["machine"]["threads"]
-        for group in params.values()
-        if isinstance(group.get("machine"), Mapping) and "threads" in group["machine"]
-    }
+    told: dict[str, int | str] = {}
+    for groups in params.values():
+        machine = groups.get("machine")
+        if isinstance(machine, Mapping) and "threads" in machine:
+            told["machine.threads"] = machine["threads"]
     return told | {name: os.environ[name] for name in THREADS if name in os.environ}
 
 

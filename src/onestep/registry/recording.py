@@ -187,7 +187,7 @@ def branch_update(repository: Repository, branch: str, commit: str) -> RefUpdate
 
 
 def now() -> str:
-    """This second in UTC, as the ledger writes it."""
+    """The time in UTC to the second, as the ledger writes it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

@@ -17,7 +17,14 @@ from onestep.registry.repository import GitError, RefUpdate, Repository
 
 LOCK = "onestep-registry.lock"
 STALE_S = 5.0  # git holds a ref's lock for milliseconds
+PATIENCE_S = 60.0  # and a promotion this module's own for a second or two
 _HELD = re.compile(r"Unable to create '([^']+\.lock)': File exists")
+
+
+class RegistryBusy(RuntimeError):
+    """Another promotion holds the registry and does not end; nothing was written."""
+
+    exit_code = 5
 
 
 def move(repository: Repository, updates: Sequence[RefUpdate]) -> None:
@@ -37,14 +44,28 @@ def move(repository: Repository, updates: Sequence[RefUpdate]) -> None:
 
 @contextmanager
 def alone(repository: Repository) -> Iterator[None]:
-    """Keep other promotions of this repository waiting; a holder that is killed lets go."""
+    """Keep other promotions of this repository waiting; a holder that is killed lets go. Raises `RegistryBusy`."""
     folder = Path(repository.git("rev-parse", "--git-common-dir"))
     handle = os.open(repository.root / folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        _take(handle)
         yield
     finally:
         os.close(handle)
+
+
+def _take(handle: int) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise RegistryBusy(
+                    f"another promotion has held the registry for {PATIENCE_S:.0f} s: end it, then try again"
+                ) from error
+            time.sleep(0.05)
 
 
 def _wait_or_remove(lock: Path) -> None:

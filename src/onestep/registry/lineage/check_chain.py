@@ -67,8 +67,10 @@ def _require_at(case: Case, tag: str, index: int, envelope_sha256: str | None) -
             "or the promotion was cut off (onestep promote completes it)"
         )
     there = load(case.repository, tag, commit, case.record.model)
-    if there is None or envelope_sha256 is not None and there.envelope_sha256 != envelope_sha256:
-        raise Broken(f"{tag} was moved: entry {index} of the ledger promotes another record than the one at {commit[:12]}")
+    if there is None or (envelope_sha256 is not None and there.envelope_sha256 != envelope_sha256):
+        raise Broken(
+            f"{tag} was moved: entry {index} of the ledger promotes another record than the one at {commit[:12]}"
+        )
 
 
 def _require_own(case: Case, tag: str) -> None:

@@ -143,7 +143,9 @@ def _require_locked(name: str, locked: Mapping[str, Any], stage: Mapping[str, An
         said = {entry["path"]: entry["md5"] for entry in stage[kind]}
         for path in sorted({*found, *said}):
             if found.get(path) != said.get(path):
-                raise Broken(f"{graph.LOCK}: {path} of the stage {name!r} is {found.get(path)}, recorded {said.get(path)}")
+                raise Broken(
+                    f"{graph.LOCK}: {path} of the stage {name!r} is {found.get(path)}, recorded {said.get(path)}"
+                )
 
 
 def _hash(entry: Mapping[str, Any]) -> str | None:

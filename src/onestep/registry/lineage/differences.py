@@ -86,7 +86,9 @@ def _footage(repository: Repository, found: Found) -> dict[str, str]:
     """Source files by sha256; without a readable index of clips, the files of what the first stages made."""
     if rows := sources(repository, found):
         return {row["source"]: row["sha256"] or f"quarantined: {', '.join(row['quarantined'])}" for row in rows}
-    first = {out.path for stage in found.record.stages if not _reads_outs(found.record, stage.name) for out in stage.outs}
+    first = {
+        out.path for stage in found.record.stages if not _reads_outs(found.record, stage.name) for out in stage.outs
+    }
     return {
         row["path"]: row["sha256"]
         for row in manifest(repository, found)

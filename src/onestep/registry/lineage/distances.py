@@ -12,7 +12,12 @@ WEIGHTS = ".safetensors"
 
 def weights_distance(before: Path, after: Path) -> float:
     """The largest relative distance of a tensor, ‖a − b‖ / ‖a‖; infinite where shapes or other files differ."""
-    names = {path.relative_to(folder).as_posix() for folder in (before, after) for path in folder.rglob("*") if path.is_file()}
+    names = {
+        path.relative_to(folder).as_posix()
+        for folder in (before, after)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
     return max((_file_distance(before / name, after / name) for name in names), default=0.0)
 
 

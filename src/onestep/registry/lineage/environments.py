@@ -41,7 +41,9 @@ def requirements(packages: Mapping[str, str]) -> str:
     A local label (`2.13.0+cpu`) names a build that an index may not offer: any build of that version is asked for, and
     `differences` reports what came instead.
     """
-    return "".join(f"{name}=={version.partition('+')[0]}\n" for name, version in sorted(packages.items()) if name != OWN)
+    return "".join(
+        f"{name}=={version.partition('+')[0]}\n" for name, version in sorted(packages.items()) if name != OWN
+    )
 
 
 def build(recorded: Environment, folder: Path, project: Path | None) -> Path:

@@ -45,13 +45,17 @@ def find(root: Path, name: str) -> Found:
     where, commit = _resolve(repository, name)
     found = load(repository, where, commit, name.partition("@")[0].partition("#")[0])
     if found is None:
-        raise NoRecord(f"{where} holds no record: it was made before records were, or by hand; onestep record makes one")
+        raise NoRecord(
+            f"{where} holds no record: it was made before records were, or by hand; onestep record makes one"
+        )
     return found
 
 
 def load(repository: Repository, name: str, commit: str, model: str = MODEL) -> Found | None:
     """The record at a commit, null where that holds none. Raises `SigningError`, `RecordError`."""
-    envelope = _read(repository, commit, paths(model)["envelope"]) or _read(repository, commit, paths(MODEL)["envelope"])
+    envelope = _read(repository, commit, paths(model)["envelope"]) or _read(
+        repository, commit, paths(MODEL)["envelope"]
+    )
     if envelope is None:
         return None
     try:

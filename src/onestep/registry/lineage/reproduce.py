@@ -112,9 +112,7 @@ def forced(record: Record, meta: dict[str, dict[str, Any]], whole: bool) -> list
     measure = record.producer(METRICS)
     if measure is not None:
         needed = _before(record, measure) | {measure.name}
-        chosen |= {
-            stage.name for stage in record.stages if stage.name in needed and _before(record, stage) & chosen
-        }
+        chosen |= {stage.name for stage in record.stages if stage.name in needed and _before(record, stage) & chosen}
     return [stage for stage in record.stages if stage.name in chosen]
 
 
@@ -166,7 +164,9 @@ def _fetch_inputs(objects: Objects, record: Record, stages: list[StageRecord], p
             if dep.kept != "dvc" or dep.md5 is None:
                 raise ReproduceFailed(f"{dep.path}, which {stage.name!r} needs, is kept neither by git nor by DVC")
             maker = record.producer(dep.path)
-            out = next(o for o in maker.outs if dep.path == o.path or dep.path.startswith(f"{o.path}/")) if maker else dep
+            out = (
+                next(o for o in maker.outs if dep.path == o.path or dep.path.startswith(f"{o.path}/")) if maker else dep
+            )
             objects.fetch(str(out.md5), project / out.path)
 
 

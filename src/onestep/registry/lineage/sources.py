@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from onestep.registry.lineage.records import Found, everything
 from onestep.registry.lineage.records import manifest as files_of
 from onestep.registry.lineage.records import sources as sources_of
@@ -75,7 +74,9 @@ def blame(root: Path, name: str) -> list[Use]:
         uses += [_use(found, row, in_production) for row in _rows(repository, found) if _is(row, name, digest)]
     if not uses:
         shown = f"{name} (sha256 {digest})" if digest and digest != name else name
-        raise NoSource(f"none of {len(runs)} recorded runs saw {shown}; a file that was encoded anew has another sha256")
+        raise NoSource(
+            f"none of {len(runs)} recorded runs saw {shown}; a file that was encoded anew has another sha256"
+        )
     return uses
 
 
