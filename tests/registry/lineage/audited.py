@@ -158,6 +158,7 @@ def train(root: Path, offered: bool = True, **changes: dict[str, object]) -> Non
         params[group] |= values
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     if offered:
+        reproduce(root, "ingest")
         offer(root)
     reproduce(root)
 
