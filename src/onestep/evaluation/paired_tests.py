@@ -127,10 +127,12 @@ def frechet_contributions(candidate: Moments, other: Moments, reference: Moments
     count, dim = ours["sums"].shape
     per_clip = float(ours["per_clip"][0])
     drawn = 2 * count * per_clip
+    unbiased = count * per_clip / (count * per_clip - 1)
     mean = (ours["sums"].sum(0) + theirs["sums"].sum(0)) / drawn
     second = _whole((ours["outers"].sum(0) + theirs["outers"].sum(0)) / drawn, dim)
     real = reference.fit(np.ones((1, len(reference.arrays()["sums"]))))
-    slope = np.eye(dim) - _transport(second - np.outer(mean, mean), real.covariance[0])
+    covariance = unbiased * (second - np.outer(mean, mean))
+    slope = unbiased * (np.eye(dim) - _transport(covariance, real.covariance[0]))
     linear = 2 * (mean - real.mean[0]) - 2 * slope @ mean
     sums = ours["sums"] - theirs["sums"]
     outers = ours["outers"] - theirs["outers"]
