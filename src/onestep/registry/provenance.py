@@ -139,6 +139,15 @@ def clean(value: Any) -> Any:
     return [clean(inner) for inner in value] if isinstance(value, list) else value
 
 
+def stage_name(stage: Any, top: Path) -> str:
+    """How `dvc.lock` and `dvc repro` name a stage from the top, wherever this process stands; an import by its file."""
+    path = Path(stage.path).relative_to(top)
+    name = getattr(stage, "name", None)
+    if name is None:
+        return path.as_posix()
+    return str(name) if path.parent == Path() else f"{path.as_posix()}:{name}"
+
+
 def installed() -> dict[str, str]:
     """Every installed distribution's version by its normalised name."""
     from importlib.metadata import distributions
@@ -162,7 +171,7 @@ class _Reader:
         outs = {id(stage): [self._item(out) for out in stage.outs] for stage in ordered}
         return [
             StageRecord(
-                name=without_secrets(stage.addressing),
+                name=without_secrets(stage_name(stage, Path(self._repo.root_dir))),
                 cmd=_command(stage),
                 params=clean(_params(stage)),
                 deps=[self._item(dep) for dep in stage.deps if not _is_params(dep)],
