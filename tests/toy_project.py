@@ -68,12 +68,20 @@ def run(root: Path, *command: str, env: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
-def reproduce(root: Path) -> None:
+def reproduce(root: Path, target: str | None = None) -> None:
     """`dvc repro` without the seconds that a new process takes to import DVC."""
     from dvc.repo import Repo
 
     with contextlib.chdir(root), Repo() as repo:
-        repo.reproduce()
+        repo.reproduce(target)
+
+
+def offer(root: Path) -> None:
+    """Enter the next comparison in the ledger, by the shipped rules, and pin it."""
+    from onestep.config import load_params
+    from onestep.registry import attempts
+
+    attempts.offer(root, load_params(Path(__file__).parents[1] / "params.yaml").gate, None)
 
 
 @pytest.fixture(autouse=True)
@@ -123,10 +131,12 @@ def remote(project: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def retrain(project: Path) -> Callable[[int], None]:
-    """Train again with another setting, from `dvc repro`."""
+    """Train again with another setting, from `dvc repro`; `offered` as the ledger's next comparison."""
 
-    def train(learning_rate: int, verdict: str = "promote") -> None:
+    def train(learning_rate: int, verdict: str = "promote", offered: bool = False) -> None:
         (project / "params.yaml").write_text(f"learning_rate: {learning_rate}\nverdict: {verdict}\n")
+        if offered:
+            offer(project)
         reproduce(project)
 
     return train
