@@ -26,6 +26,7 @@ import yaml
 from onestep.config import Params, SettingsError, overrides, parse_settings
 
 PROFILE, PARAMS, METRICS = Path("profiles/ablations.yaml"), Path("params.yaml"), Path("reports/metrics.json")
+RECORD = "reports/curves/adversarial/run.json"  # what the guard saw and did
 PAGE, PICTURE = Path("docs/ablations.md"), Path("docs/images/ablations.png")
 DECIDES = ("src", "dvc.yaml", "constraints.txt")  # beside the settings, what an experiment's numbers depend on
 TARGET = "evaluate"  # the stage whose metrics are compared
@@ -65,6 +66,7 @@ class Run:
     seed: int
     metrics: Mapping[str, Any] | None  # None until it is finished
     failure: str | None = None
+    events: Sequence[Mapping[str, Any]] | None = None  # what the guard did; None where nothing says
 
 
 def read_profile(profile: Path, params: Path) -> tuple[list[Ablation], str]:
@@ -94,13 +96,24 @@ def set_params(ablation: Ablation, seed: int, params: Path) -> list[str]:
         return overrides(file, params)
 
 
-def finished(name: str, settings: Params) -> Mapping[str, Any] | None:
-    """The metrics of the experiment of this name with these settings and today's code; None where there is none."""
+def finished(name: str, settings: Params) -> str | None:
+    """The git ref of the experiment of this name with these settings and today's code; None where there is none."""
     for line in git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", "refs/exps").splitlines():
         parts = line.split("/")  # refs/exps/<2>/<38>/<name>; DVC's own bookkeeping is not as deep
         if len(parts) == 5 and parts[4] == name and _same_code(line) and _params_of(line) == settings:
-            return json.loads(git("show", f"{line}:{METRICS}"))
+            return line
     return None
+
+
+def guarded(ref: str) -> Sequence[Mapping[str, Any]] | None:
+    """What the guard did during an experiment's training, from DVC's cache; None where there is no record."""
+    from dvc.api import read
+    from dvc.exceptions import DvcException
+
+    try:
+        return json.loads(read(RECORD, rev=ref)).get("events", [])
+    except (DvcException, OSError):
+        return None
 
 
 def merged(ablation: Ablation, seed: int) -> Params:
@@ -145,9 +158,11 @@ def runs(sets: Sequence[Ablation], seeds: Sequence[int] | None) -> Iterator[Run]
     for ablation in sets:
         for seed in seeds or ablation.seeds:
             name = ablation.experiment(seed)
-            metrics = finished(name, merged(ablation, seed))
-            failed = failure(name) if metrics is None and states.get(name) == "Failed" else None
-            yield Run(ablation, seed, metrics, failed)
+            ref = finished(name, merged(ablation, seed))
+            if ref:
+                yield Run(ablation, seed, json.loads(git("show", f"{ref}:{METRICS}")), events=guarded(ref))
+            else:
+                yield Run(ablation, seed, None, failure(name) if states.get(name) == "Failed" else None)
 
 
 def enqueue(run: Run) -> None:

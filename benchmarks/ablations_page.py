@@ -133,7 +133,9 @@ def _how(runs: Sequence["Run"], compare: str) -> str:
 
 def _table(by_set: Mapping[str, list["Run"]]) -> list[str]:
     shown = [column for column in COLUMNS if any(_values(found, column) for found in by_set.values())]
-    rows = [["set", "what", "seeds", *(f"{column.title} ({column.better})" for column in shown)]]
+    guarded = any(run.events is not None for found in by_set.values() for run in found)
+    heads = ["set", "what", "seeds", *(f"{column.title} ({column.better})" for column in shown)]
+    rows = [[*heads, *(["guard"] if guarded else [])]]
     for name, found in by_set.items():
         done = [run for run in found if run.metrics]
         cells = [list(_values(found, column).values()) for column in shown]
@@ -143,6 +145,7 @@ def _table(by_set: Mapping[str, list["Run"]]) -> list[str]:
                 found[0].ablation.title,
                 f"{len(done)} of {len(found)}",
                 *(_written(mean_over_seeds(values)) if values else "–" for values in cells),
+                *([_guard(found)] if guarded else []),
             ]
         )
     return _markdown(rows)
@@ -168,6 +171,19 @@ def _differences(by_set: Mapping[str, list["Run"]], compare: str) -> list[str]:
             row.append(f"**{text}**" if clear else text)
         rows.append(row)
     return _markdown(rows) if len(rows) > 1 and shown else []
+
+
+def _guard(runs: Sequence["Run"]) -> str:
+    """What the guard did over a set's seeds, and the last reason that ended a run."""
+    events = [event for run in runs for event in run.events or ()]
+    stopped = [event for event in events if event["action"] == "stopped"]
+    rolled = len(events) - len(stopped)
+    said = [f"{rolled} rollback{'s' * (rolled != 1)}"] if rolled else []
+    if stopped:
+        said.append(
+            f"{len(stopped)} of {len(runs)} stopped, last at update {stopped[-1]['step']}: {stopped[-1]['reason']}"
+        )
+    return "; ".join(said) or "quiet"
 
 
 def _not_there(runs: Sequence["Run"]) -> list[str]:

@@ -24,6 +24,7 @@ stages:
     params: [consistency, adversarial]
     outs:
       - reports/metrics.json: {cache: false}
+      - reports/curves/adversarial
 """
 MAKE = """
 import json, sys
@@ -33,14 +34,16 @@ import toy
 
 params = yaml.safe_load(Path("params.yaml").read_text())
 settings = params["adversarial"]
-if settings["r1"] == 0:
-    sys.exit("onestep: collapsed: the discriminator's loss stays below 0.1")
+if settings["r1"] == 0 and settings["r2"] == 0:
+    sys.exit("onestep: the loss is not finite")
+stopped = {"step": 40, "reason": "the discriminator is one-sided", "action": "stopped", "rate": 0.25}
+Path("reports/curves/adversarial").mkdir(parents=True)
+Path("reports/curves/adversarial/run.json").write_text(json.dumps({"events": [] if settings["r1"] else [stopped]}))
 value = toy.START + settings["seed"] + (4.0 if settings["loss"] == "non-saturating" else 0.0)
 distance = {"value": value, "low": value - 1, "high": value + 1}
 motion = {"value": 0.03, "low": 0.02, "high": 0.04}
 models = {"onestep": {"frechet_video_distance": distance, "motion": motion}, "real": {"motion": motion | {"value": 0.06}}}
 gsb = {"against": "teacher-25", "fidelity": {"value": 0.1, "low": -0.1, "high": 0.3}}
-Path("reports").mkdir(exist_ok=True)
 Path("reports/metrics.json").write_text(json.dumps({"models": models, "gsb": gsb}))
 """
 PROFILE = """
@@ -49,7 +52,8 @@ compare: default
 sets:
   default: {title: the defaults, settings: {}}
   published: {title: non-saturating, settings: {adversarial: {loss: non-saturating, r2: 0.0, generator_lr: 1.0e-12}}}
-  no-penalty: {title: no penalty, seeds: [1], settings: {adversarial: {r1: 0.0}}}
+  no-penalty: {title: no penalty, seeds: [1], settings: {adversarial: {r1: 0.0, r2: 0.0}}}
+  no-r1: {title: no penalty on real clips, seeds: [1], settings: {adversarial: {r1: 0.0}}}
 """
 
 
@@ -83,12 +87,13 @@ def ablate(monkeypatch, *words):
 def test_every_set_and_seed_runs_once_and_the_page_says_what_came_of_it(project, monkeypatch, capsys):
     ablate(monkeypatch)
     said = capsys.readouterr().out
-    assert "5 of 5 experiments" in said
+    assert "6 of 6 experiments" in said
     page = (project / "docs" / "ablations.md").read_text()
     assert "| `default` | the defaults | 2 of 2 | 11.5 (5.15 … 17.9) |" in page
     assert "| `published` | non-saturating | 2 of 2 | 15.5 (" in page
     assert "| `published` | **+4 (4 … 4)** |" in page
-    assert "`no-penalty`, seed 1, ended without a model: onestep: collapsed" in page
+    assert "`no-penalty`, seed 1, ended without a model: onestep: the loss is not finite" in page
+    assert "1 of 1 stopped, last at update 40: the discriminator is one-sided |" in page and "| quiet |" in page
     assert (project / "docs" / "images" / "ablations.png").stat().st_size > 1000
 
     # A finished one is not queued again, a failed one neither; a page for people keeps their words.
@@ -109,13 +114,13 @@ def test_every_set_and_seed_runs_once_and_the_page_says_what_came_of_it(project,
 
 
 def test_a_change_that_is_not_a_setting_is_refused_with_the_nearest(project):
-    (project / "profiles" / "ablations.yaml").write_text(PROFILE.replace("r1: 0.0", "r11: 0.0"))
-    with pytest.raises(AblationError, match=r"set no-penalty: .*adversarial\.r11 .*did you mean adversarial\.r1"):
+    (project / "profiles" / "ablations.yaml").write_text(PROFILE.replace("{r1: 0.0}", "{r11: 0.0}"))
+    with pytest.raises(AblationError, match=r"set no-r1: .*adversarial\.r11 .*did you mean adversarial\.r1"):
         ablations.read_profile(ablations.PROFILE, ablations.PARAMS)
 
 
 def test_a_set_that_is_not_there_is_refused_with_those_that_are(project, monkeypatch):
-    with pytest.raises(SystemExit, match="no set publishe; known are default, published, no-penalty"):
+    with pytest.raises(SystemExit, match="no set publishe; known are default, published, no-penalty, no-r1"):
         ablate(monkeypatch, "--sets", "publishe", "--report")
 
 

@@ -9,6 +9,7 @@ import pytest
 from onestep.data.clips import load_frames, read_index
 from onestep.evaluation.evaluate import EvaluationError, evaluate
 from onestep.evaluation.faults import grain
+from onestep.evaluation.judge import FEATURES, PATCH_FEATURES
 from onestep.evaluation.report import write_report
 from onestep.evaluation.samples import SamplesError, read_samples
 from onestep.storage import read_json, sha256_folder, write_json
@@ -48,8 +49,9 @@ def samples(tmp_path_factory, clips):
 @pytest.fixture(scope="module")
 def margins(tmp_path_factory, judge_folder):
     path = tmp_path_factory.mktemp("margins") / "margins.json"
-    within = {"fidelity": 0.5, "structural_stability": 0.05, "attribute_accuracy": 0.2}
-    write_json(path, {"judge": sha256_folder(judge_folder), "shape": [13, 64, 64], "margins": within})
+    within = {"fidelity": 0.05, "structural_stability": 0.05, "attribute_accuracy": 0.2}
+    spread = [1.0] * (FEATURES + 2 * PATCH_FEATURES)
+    write_json(path, {"judge": sha256_folder(judge_folder), "shape": [13, 64, 64], "margins": within, "spread": spread})
     return path
 
 
@@ -124,7 +126,7 @@ def test_the_candidate_is_preferred_where_it_has_less_grain(numbers):
         f"onestep vs {name}" for name in {*WAYS, "real"} - {"onestep"}
     }
     assert found["onestep vs teacher-1"]["fidelity"]["low"] > 0
-    assert found["onestep vs real"]["fidelity"]["value"] < found["onestep vs teacher-4"]["fidelity"]["value"]
+    assert found["onestep vs real"]["fidelity"]["value"] < found["onestep vs teacher-1"]["fidelity"]["value"]
     assert found["against"] in ("teacher-4", "teacher-4-g4")
     assert found["fidelity"] == found[f"onestep vs {found['against']}"]["fidelity"]
 

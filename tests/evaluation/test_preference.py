@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from onestep.data.clips import read_index
+from onestep.data import world
 from onestep.evaluation.distances import Moments, make_draws
 from onestep.evaluation.faults import FAULTS
 from onestep.evaluation.measuring import Measured, make_ruler, measure
@@ -14,12 +14,12 @@ from onestep.evaluation.preference import (
     fidelity,
     fix_margins,
     gsb,
+    look,
     margin,
-    pairs,
     preference,
     preferred,
     read_margins,
-    real_scores,
+    spread_within,
 )
 from onestep.storage import read_json, sha256_folder, write_json
 from tests.evaluation.made import drawn, write_clips_of
@@ -36,7 +36,8 @@ def clean(judge):
 
 @pytest.fixture(scope="module")
 def reference(judge):
-    return judge.features(drawn(REAL, seed=22)[0])
+    seen = judge.assess(drawn(REAL, seed=22)[0])
+    return look(seen.features, Moments(seen.patches))
 
 
 @pytest.fixture(scope="module")
@@ -45,28 +46,29 @@ def draws():
 
 
 @pytest.fixture(scope="module")
-def margins(judge, judge_folder):
-    """From pairs of real clips of one caption, as the command fixes them, but without files."""
-    rows = drawn(20, seed=23)[1]
-    twice = [drawn_of(rows, seed) for seed in (1, 2)]
-    captions = pd.concat([rows, rows], ignore_index=True)
-    found = real_scores(measure(np.concatenate(twice), make_ruler(judge, captions, None)))
-    first, second = pairs(captions["caption"])
-    values = {name: margin(scores[first] - scores[second]) for name, scores in found.items()}
-    return Margins(sha256_folder(judge_folder), (13, 64, 64), values)
+def clips(tmp_path_factory):
+    """Four real clips of each of 18 captions."""
+    rows = drawn(18, seed=23)[1]
+    frames = np.concatenate([drawn_of(rows, seed) for seed in range(4)])
+    return write_clips_of(tmp_path_factory.mktemp("clips"), frames, pd.concat([rows] * 4, ignore_index=True))
+
+
+@pytest.fixture(scope="module")
+def margins_file(clips, judge_folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("margins") / "margins.json"
+    fix_margins(clips, judge_folder, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def margins(margins_file):
+    return read_margins(margins_file)
 
 
 def drawn_of(rows, seed):
-    from onestep.data import world
-
     rng = np.random.default_rng(seed)
     scenes = [world.Scene(*row) for row in rows[list(world.ATTRIBUTES)].itertuples(index=False)]
     return np.stack([world.draw(scene, 13, 64, rng) for scene in scenes])
-
-
-def made_up(accuracy, stability, features):
-    clips = pd.DataFrame({"attribute_accuracy": accuracy, "structural_stability": stability})
-    return Measured(clips, {}, features, Moments(np.zeros((len(clips), 1, 1))))
 
 
 def test_a_model_against_itself_is_the_same_on_every_prompt(clean, reference, margins, draws):
@@ -131,7 +133,7 @@ def test_a_blend_of_two_kinds_of_real_clips_is_less_faithful_than_either():
 def test_captions_without_attributes_leave_text_unmeasured(reference, draws, clean):
     measured = clean[2]
     bare = Measured(measured.clips[["structural_stability"]], {}, measured.features, measured.patches)
-    margins = Margins("judge", (13, 64, 64), {"fidelity": 1.0, "structural_stability": 0.1})
+    margins = Margins("judge", (13, 64, 64), {"fidelity": 1.0, "structural_stability": 0.1}, np.ones(96))
     found = preference({"onestep": bare, "teacher-25": bare}, "onestep", reference, margins, draws, 0.9, "teacher-25")
     assert set(found["onestep vs teacher-25"]) == {"fidelity", "structure"}
     assert "attribute columns" in found["unmeasured"]["text"]
@@ -151,24 +153,24 @@ def test_the_short_form_is_against_the_teachers_best_setting_of_25_steps_and_mor
     assert best_of_many_steps({"onestep": models["onestep"]}, settings) is None
 
 
-def test_margins_come_from_real_clips_of_one_caption(tmp_path, judge, judge_folder):
-    rows = pd.concat([drawn(18, seed=23)[1]] * 4, ignore_index=True)
-    frames = np.concatenate([drawn_of(rows.head(18), seed) for seed in range(4)])
-    clips = tmp_path / "clips"
-    clips.mkdir()
-    write_clips_of(clips, frames, rows)
-    fix_margins(clips, judge_folder, tmp_path / "margins.json")
-    record, found = read_json(tmp_path / "margins.json"), read_margins(tmp_path / "margins.json")
-    assert record["real"] == {"split": "test", "clips": 72, "captions": 18, "pairs": 18 * 6}
-    assert set(found.margins) == {"fidelity", "structural_stability", "attribute_accuracy"}
-    assert found.margins["fidelity"] > 0 and found.margins["structural_stability"] > 0
-    assert found.misfit(sha256_folder(judge_folder), (13, 64, 64)) is None
-    assert "another judge" in found.misfit("b" * 64, (13, 64, 64))
-    assert "13 frames of 64 x 64" in found.misfit(sha256_folder(judge_folder), (17, 64, 64))
-    index = read_index(clips)
+def test_margins_come_from_real_clips_of_one_caption(clips, margins_file, margins, judge_folder, tmp_path):
+    assert read_json(margins_file)["real"] == {"split": "test", "clips": 72, "captions": 18, "pairs": 18 * 6}
+    assert set(margins.margins) == {"fidelity", "structural_stability", "attribute_accuracy"}
+    assert margins.margins["fidelity"] > 0 and margins.margins["structural_stability"] > 0
+    assert margins.misfit(sha256_folder(judge_folder), (13, 64, 64)) is None
+    assert "another judge" in margins.misfit("b" * 64, (13, 64, 64))
+    assert "13 frames of 64 x 64" in margins.misfit(sha256_folder(judge_folder), (17, 64, 64))
     with pytest.raises(PreferenceError, match=r"0 pairs of dev clips.*--split"):
         fix_margins(clips, judge_folder, tmp_path / "none.json", split="dev")
-    assert not (tmp_path / "none.json").exists() and len(index) == 72
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_the_spread_is_that_within_captions_and_nothing_vanishes():
+    rng = np.random.default_rng(2)
+    captions = pd.Series(np.repeat(np.arange(50), 20).astype(str))
+    content = np.repeat(rng.normal(0, 10, 50), 20)
+    looks = np.stack([content + rng.normal(0, 1, 1000), rng.normal(0, 2, 1000), np.zeros(1000)], axis=1)
+    assert spread_within(looks, captions) == pytest.approx([1, 2, 0.25], rel=0.1)
 
 
 def test_a_file_without_margins_is_refused_with_the_command_that_makes_it(tmp_path):

@@ -3,9 +3,11 @@
 GSB = (good − bad) / (good + same + bad), the form of APT's study with human raters (arXiv 2501.08316, section 4.2), on
 fidelity, structure and text. Each clip has one score per question, from what was measured of it anyway:
 
-- fidelity: how near the clip lies to real ones, less the mean distance of its judge features to the nearest few clips of
-  the reference (the distance behind the manifolds of Kynkäänniemi et al., arXiv 1904.06991, section 3). A Gaussian's
-  density would not do: it is highest between the modes, where no real clip is.
+- fidelity: how near the clip lies to real ones, less the mean distance of its look to the nearest few clips of the
+  reference (the distance behind the manifolds of Kynkäänniemi et al., arXiv 1904.06991, section 3). A Gaussian's density
+  would not do: it is highest between the modes, where no real clip is. The look is the judge's clip features with mean
+  and spread of its patch features, each in units of what it differs by between real clips of one caption: so the texture,
+  in which such clips agree, weighs more than the content, in which any two clips differ.
 - structure: `structural_stability`.
 - text: `attribute_accuracy`, or `text_alignment` where the captions have no attributes.
 
@@ -23,7 +25,7 @@ import pandas as pd
 
 from onestep.data.clips import load_frames, read_index
 from onestep.evaluation.comparison import cell
-from onestep.evaluation.distances import Draws, mean_of
+from onestep.evaluation.distances import Draws, Moments, mean_of
 from onestep.evaluation.judge import load_judge
 from onestep.evaluation.measuring import Measured, make_ruler, measure
 from onestep.storage import StorageError, read_json, sha256_folder, write_json
@@ -37,6 +39,7 @@ MANY_STEPS = 25  # from here on a teacher's setting is the one that a one-step m
 MIN_PAIRS = 100
 _CLIPS_OF_A_CAPTION = 8  # at most, so that no caption rules the margins
 _TIES = 1e-9  # differences of means of five attributes that differ by less are the same difference
+_FAINT = 1e-6
 _TEXT_SCORES = ("attribute_accuracy", "text_alignment")
 _TEACHER = "teacher-"
 _ANEW = "run onestep margins before the next comparison"
@@ -53,6 +56,7 @@ class Margins:
     judge: str  # sha256 of its folder
     shape: tuple[int, int, int]  # frames, height, width of the clips
     margins: Mapping[str, float]  # by the score's name
+    spread: np.ndarray  # [D] of the looks of real clips within a caption
 
     def misfit(self, judge: str, shape: tuple[int, int, int]) -> str | None:
         """Why these margins do not hold for clips of this shape under this judge, or None."""
@@ -80,7 +84,9 @@ def fix_margins(clips: Path, judge: Path, out: Path, split: str = "test", text_m
         )
     frames = load_frames(clips, chosen["clip_id"].tolist())
     measured = measure(frames, make_ruler(load_judge(judge), chosen, text_model))
-    found = real_scores(measured)
+    looks = look(measured.features, measured.patches)
+    spread = spread_within(looks, chosen["caption"])
+    found = {"fidelity": fidelity(looks / spread, looks / spread, itself=True), **_columns(measured)}
     write_json(
         out,
         {
@@ -94,6 +100,7 @@ def fix_margins(clips: Path, judge: Path, out: Path, split: str = "test", text_m
                 "pairs": len(first),
             },
             "margins": {name: margin(values[first] - values[second]) for name, values in found.items()},
+            "spread": [float(f"{value:.6g}") for value in spread],
         },
     )
 
@@ -104,7 +111,7 @@ def read_margins(path: Path) -> Margins:
         content = read_json(path)
         frames, height, width = content["shape"]
         values = {str(name): float(value) for name, value in content["margins"].items()}
-        return Margins(content["judge"], (frames, height, width), values)
+        return Margins(content["judge"], (frames, height, width), values, np.array(content["spread"], np.float64))
     except (StorageError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise PreferenceError(
             f"{path} holds no margins ({error}): make it by onestep margins data/clips models/judge --out {path}"
@@ -124,13 +131,34 @@ def pairs(captions: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return first[alike], second[alike]
 
 
-def fidelity(features: np.ndarray, reference: np.ndarray, itself: bool = False) -> np.ndarray:
-    """Less the mean distance of each clip's features `[N, D]` to its nearest reference clips `[M, D]`; higher is better.
+def look(features: np.ndarray, patches: Moments) -> np.ndarray:
+    """One vector per clip `[N, D]`: its features, and over its patches the mean and the logarithm of the spread."""
+    arrays = patches.arrays()
+    count, dim = float(arrays["per_clip"][0]), arrays["sums"].shape[1]
+    rows, columns = np.triu_indices(dim)
+    mean = arrays["sums"] / count
+    variance = arrays["outers"][:, rows == columns] / count - mean**2
+    return np.concatenate([features.astype(np.float64), mean, np.log(np.clip(variance, _FAINT, None)) / 2], axis=1)
+
+
+def spread_within(looks: np.ndarray, captions: pd.Series) -> np.ndarray:
+    """The standard deviation `[D]` of looks `[N, D]` about their caption's mean, at least a quarter of the typical one.
+
+    Without the least, what hardly ever varies would rule the distance (the judge's own features are scaled alike).
+    """
+    groups = captions.astype("category").cat.codes.to_numpy()
+    sizes = np.bincount(groups)
+    means = np.stack([np.bincount(groups, column) / sizes for column in looks.T], axis=1)
+    spread = np.sqrt(((looks - means[groups]) ** 2).sum(0) / max(len(looks) - len(sizes), 1))
+    return np.clip(spread, 0.25 * np.median(spread) + _FAINT, None)
+
+
+def fidelity(looks: np.ndarray, reference: np.ndarray, itself: bool = False) -> np.ndarray:
+    """Less the mean distance of each look `[N, D]` to its nearest reference clips' `[M, D]`; higher is better.
 
     itself: the clips are the reference, and none is its own neighbour.
     """
-    own, others = features.astype(np.float64), reference.astype(np.float64)
-    squares = (own**2).sum(1)[:, None] + (others**2).sum(1)[None] - 2 * own @ others.T
+    squares = (looks**2).sum(1)[:, None] + (reference**2).sum(1)[None] - 2 * looks @ reference.T
     distances = np.sqrt(np.clip(squares, 0, None))
     if itself:
         np.fill_diagonal(distances, np.inf)
@@ -138,14 +166,10 @@ def fidelity(features: np.ndarray, reference: np.ndarray, itself: bool = False) 
     return -np.partition(distances, count - 1, axis=1)[:, :count].mean(1)
 
 
-def scores(measured: Measured, reference: np.ndarray) -> dict[str, np.ndarray]:
-    """Every score that these clips have, `[N]` each and higher is better."""
-    return {"fidelity": fidelity(measured.features, reference), **_columns(measured)}
-
-
-def real_scores(measured: Measured) -> dict[str, np.ndarray]:
-    """The same of real clips, each held against the others."""
-    return {"fidelity": fidelity(measured.features, measured.features, itself=True), **_columns(measured)}
+def scores(measured: Measured, reference: np.ndarray, margins: Margins) -> dict[str, np.ndarray]:
+    """Every score that these clips have, `[N]` each and higher is better; reference: looks of real clips `[M, D]`."""
+    own = look(measured.features, measured.patches) / margins.spread
+    return {"fidelity": fidelity(own, reference / margins.spread), **_columns(measured)}
 
 
 def preferred(difference: np.ndarray, margin: float) -> np.ndarray:
@@ -160,7 +184,7 @@ def gsb(
 
     A question that either model or the margins lack is left out (`unanswered` says why).
     """
-    ours, theirs = scores(candidate, reference), scores(other, reference)
+    ours, theirs = scores(candidate, reference, margins), scores(other, reference, margins)
     found = {}
     for question, name in asked(ours, margins).items():
         if name in theirs:
@@ -223,7 +247,7 @@ def preference(
         for other, found in measured.items()
         if other != candidate
     }
-    known = scores(measured[candidate], reference)
+    known = scores(measured[candidate], reference, margins)
     answered = asked(known, margins)
     return {
         "against": against,
