@@ -63,6 +63,7 @@ def make_project(root: Path, form: str, **changes: dict[str, Any]) -> Path:
     (root / "data" / "baselines").mkdir(parents=True)
     (root / "data" / "baselines" / "none").touch()
     (root / "data" / "production.json").write_text(json.dumps(FIRST))
+    shutil.copyfile(ROOT / "data" / "margins.json", root / "data" / "margins.json")
     shutil.copytree(ROOT / "data" / "seeds", root / "data" / "seeds")
     (root / ".gitignore").write_text("/pretrained/\n/.onestep/\n")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())

@@ -233,6 +233,7 @@ def evaluate(
     clips: Annotated[Path, typer.Option(help="Folder of the clips.")],
     judge: Annotated[Path, typer.Option(help="Folder of the judge.")],
     production: Annotated[Path, typer.Option(help="data/production.json: alpha, seed and judge of the comparison.")],
+    margins: Annotated[Path, typer.Option(help="data/margins.json: within how much two clips are the same.")],
     out: Out,
     params: ParamsFile = PARAMS,
 ) -> None:
@@ -242,7 +243,8 @@ def evaluate(
     from onestep.registry.pin import read_pin
 
     pin = read_pin(production)
-    run(samples, clips, judge, out, _params(params).evaluate, Comparison(pin.alpha, pin.seed, pin.judge))
+    comparison = Comparison(pin.alpha, pin.seed, pin.judge)
+    run(samples, clips, judge, out, _params(params).evaluate, comparison, margins)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -273,6 +275,20 @@ def report(
     settings = _params(params).evaluate
     write_report(metrics, samples, clips, out, settings, latency, verdict, folders)
     write_picture(metrics, samples, clips, picture, settings)
+
+
+@app.command(rich_help_panel=HAND)
+def margins(
+    clips: Path,
+    judge: Path,
+    out: Annotated[Path, typer.Option(help="data/margins.json")],
+    split: Annotated[str, typer.Option(help="Whose real clips are paired: test, dev or train.")] = "test",
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Fix within how much two clips are the same, from real clips of one caption: once, before any model is scored."""
+    from onestep.evaluation.preference import fix_margins
+
+    fix_margins(clips, judge, out, split, _params(params).evaluate.text_model)
 
 
 @app.command(rich_help_panel=HAND)

@@ -10,6 +10,7 @@ import pytest
 from onestep.data.clips import load_frames, read_index
 from onestep.evaluation.evaluate import EvaluationError, evaluate
 from onestep.evaluation.faults import grain
+from onestep.evaluation.judge import FEATURES, PATCH_FEATURES
 from onestep.evaluation.paired_tests import Comparison
 from onestep.evaluation.report import write_report
 from onestep.evaluation.samples import SamplesError, read_samples
@@ -48,9 +49,18 @@ def samples(tmp_path_factory, clips):
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory, samples, clips, judge_folder, settings):
+def margins(tmp_path_factory, judge_folder):
+    path = tmp_path_factory.mktemp("margins") / "margins.json"
+    within = {"fidelity": 0.05, "structural_stability": 0.05, "attribute_accuracy": 0.2}
+    spread = [1.0] * (FEATURES + 2 * PATCH_FEATURES)
+    write_json(path, {"judge": sha256_folder(judge_folder), "shape": [13, 64, 64], "margins": within, "spread": spread})
+    return path
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory, samples, clips, judge_folder, settings, margins):
     out = tmp_path_factory.mktemp("reports")
-    evaluate(samples, clips, judge_folder, out, settings)
+    evaluate(samples, clips, judge_folder, out, settings, margins=margins)
     return out
 
 
@@ -112,8 +122,29 @@ def test_plots_hold_the_steps_of_every_sampled_model(reports):
     assert set(steps.loc[steps["model"] == "teacher-4-g4", "guidance"]) == {4.0}
 
 
-def test_the_same_inputs_give_the_same_bytes(reports, samples, clips, judge_folder, settings, tmp_path):
-    evaluate(samples, clips, judge_folder, tmp_path, settings)
+def test_the_candidate_is_preferred_where_it_has_less_grain(numbers):
+    found = numbers["gsb"]
+    assert {name for name in found if " vs " in name} == {
+        f"onestep vs {name}" for name in {*WAYS, "real"} - {"onestep"}
+    }
+    assert found["onestep vs teacher-1"]["fidelity"]["low"] > 0
+    assert found["onestep vs real"]["fidelity"]["value"] < found["onestep vs teacher-1"]["fidelity"]["value"]
+    assert found["against"] in ("teacher-4", "teacher-4-g4")
+    assert found["fidelity"] == found[f"onestep vs {found['against']}"]["fidelity"]
+
+
+def test_margins_of_another_judge_are_not_used(samples, clips, judge_folder, settings, margins, tmp_path):
+    write_json(tmp_path / "margins.json", read_json(margins) | {"judge": "b" * 64})
+    evaluate(samples, clips, judge_folder, tmp_path, settings, margins=tmp_path / "margins.json")
+    found = read_json(tmp_path / "metrics.json")["gsb"]
+    assert set(found["unmeasured"]) == {"fidelity", "structure", "text"} and "fidelity" not in found
+    assert all("onestep margins" in reason for reason in found["unmeasured"].values())
+    write_report(tmp_path / "metrics.json", samples, clips, tmp_path / "report.html", settings)
+    assert "fixed with another judge" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_same_inputs_give_the_same_bytes(reports, samples, clips, judge_folder, settings, margins, tmp_path):
+    evaluate(samples, clips, judge_folder, tmp_path, settings, margins=margins)
     assert sha256_folder(tmp_path) == sha256_folder(reports)
 
 
@@ -211,6 +242,8 @@ def test_the_page_holds_verdict_latency_curves_and_what_was_not_measured(page):
         "adversarial",
         "evaluate.text_model",
         "Quality over steps",
+        "Preference, counted",
+        "−38.5",
     ):
         assert part in page
 

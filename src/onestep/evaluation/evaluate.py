@@ -27,6 +27,7 @@ from onestep.evaluation.distances import (
 from onestep.evaluation.judge import load_judge
 from onestep.evaluation.measuring import Measured, Ruler, make_ruler, measure, read_measured
 from onestep.evaluation.paired_tests import Comparison, paired_tests
+from onestep.evaluation.preference import QUESTIONS, Margins, best_of_many_steps, look, preference, read_margins
 from onestep.evaluation.samples import RECORD, Samples, read_samples
 from onestep.storage import read_json, replacing, replacing_folder, sha256_folder, write_json
 
@@ -60,13 +61,15 @@ def evaluate(
     out: Path,
     settings: EvaluateSettings,
     comparison: Comparison | None = None,
+    margins: Path | None = None,
 ) -> None:
     """Write `metrics.json`, `per_prompt.parquet` and `plots/` into the folder `out`; the same inputs give the same bytes.
 
     samples: the families' folders; clips: holds the prompts' own real clips and the reference. The row `real` is the
     prompts' own clips; the reference is other real clips, so that `real` is a ceiling and not a comparison with itself.
     comparison: what the run was offered; the candidate is then tested against the champion, or against every other
-    model where there is none. Raises `EvaluationError` or `SamplesError`.
+    model where there is none. margins: within how much two clips are the same, for the candidate's GSB. Raises
+    `EvaluationError`, `PreferenceError` or `SamplesError`.
     """
     found = read_samples(samples)
     if comparison:
@@ -84,6 +87,8 @@ def evaluate(
         report["tests"] = tests(measured, reference, comparison)
         report["comparison"] = {"alpha": comparison.alpha, "seed": comparison.seed, "candidate": _model_of(samples)}
     report["settings"] = {s.name: {"steps": s.steps, "guidance": s.guidance} for s in found.sets}
+    if margins and CANDIDATE in measured:
+        report["gsb"] = _preferences(measured, reference, report, read_margins(margins), judge, clips, ruler, draws)
     write_json(out / METRICS_FILE, report)
     with replacing(out / PER_PROMPT) as partial:
         per_prompt(measured, ruler).to_parquet(partial, index=False)
@@ -206,6 +211,28 @@ def plots(report: dict[str, Any], samples: Samples) -> dict[str, pd.DataFrame]:
         [{"model": s.name, "steps": s.steps, "guidance": s.guidance} for s in samples.sets if s.steps > 0]
     )
     return {"metrics": every, "steps": settings.merge(every, on="model")}
+
+
+def _preferences(
+    measured: dict[str, Measured],
+    reference: Reference,
+    report: dict[str, Any],
+    margins: Margins,
+    judge: Path,
+    clips: Path,
+    ruler: Ruler,
+    draws: Draws,
+) -> dict[str, Any]:
+    """The candidate's GSB, or why these margins do not allow one."""
+    index = read_index(clips).set_index("clip_id")
+    size = index.loc[ruler.prompts["clip_id"].iloc[0], ["frames", "height", "width"]]
+    misfit = margins.misfit(sha256_folder(judge), (int(size.iloc[0]), int(size.iloc[1]), int(size.iloc[2])))
+    if misfit:
+        return {"against": None, "unmeasured": dict.fromkeys(QUESTIONS, misfit)}
+    against = best_of_many_steps(report["models"], report["settings"])
+    confidence = report["bootstrap"]["confidence"]
+    real = look(reference.features, reference.patches)
+    return preference(measured, CANDIDATE, real, margins, draws, confidence, against)
 
 
 def _described(name: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from onestep.evaluation.charts import Level, Series, line_chart
 from onestep.evaluation.evaluate import CANDIDATE, REAL
 from onestep.evaluation.gallery import inline_animation, side_by_side
 from onestep.evaluation.metrics import METRICS, metric_named
+from onestep.evaluation.preference import PUBLISHED, QUESTIONS
 from onestep.evaluation.samples import Samples, read_samples
 from onestep.storage import read_json, replacing
 
@@ -64,6 +65,7 @@ def write_report(
         tables=_tables(numbers),
         charts=_step_charts(numbers),
         compared=_comparisons(numbers),
+        preference=_preference(numbers),
         latency=_latency(_optional(latency), in_order(numbers)),
         verdict=_optional(verdict),
         training=_training(curves or {}),
@@ -234,6 +236,34 @@ def _comparisons(numbers: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": [metrics[place] for place in kept],
         "rows": [{"other": row["other"], "cells": [row["cells"][place] for place in kept]} for row in rows],
     }
+
+
+def _preference(numbers: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The candidate's GSB in percent per other model and question, beside the published one; None where there is none."""
+    found = numbers.get("gsb")
+    if found is None:
+        return None
+    versus = {name: found.get(f"{CANDIDATE} vs {name}") for name in in_order(numbers)}
+    rows = [
+        {"other": name, "cells": [_percent(cells[q]) if q in cells else None for q in QUESTIONS]}
+        for name, cells in versus.items()
+        if cells
+    ]
+    return {
+        "questions": QUESTIONS,
+        "rows": rows,
+        "against": found["against"],
+        "margins": {
+            question: found["margins"][question] for question in QUESTIONS if question in found.get("margins", {})
+        },
+        "published": [PUBLISHED[question] for question in QUESTIONS],
+        "unmeasured": found["unmeasured"],
+    }
+
+
+def _percent(cell: Mapping[str, float]) -> dict[str, Any]:
+    side = "better" if cell["low"] > 0 else "worse" if cell["high"] < 0 else "undecided"
+    return {name: 100 * value for name, value in cell.items()} | {"side": side}
 
 
 def _headline(numbers: Mapping[str, Any], latency: Mapping[str, Any] | None) -> list[dict[str, str]]:

@@ -1,0 +1,249 @@
+"""The ablations of RECIPE.md section 7 as DVC experiments: queue what is missing, run DVC's queue, write the tables.
+
+    python benchmarks/ablations.py                      # everything in profiles/ablations.yaml; hours
+    python benchmarks/ablations.py --sets default published --seeds 1
+    python benchmarks/ablations.py --report             # run nothing: docs/ablations.md from what is there
+
+Every set and seed is one experiment named `ablation-<set>-<seed>`. It is finished when DVC has an experiment of that
+name with the very settings, code and graph of the checkout, and then it is not run again: stop this at any moment and
+start it again. One that failed is reported with its reason, and tried again with `--retry`. The code that runs is the
+experiment's own, not the checkout's, so the checkout may be worked on meanwhile.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from onestep.config import Params, SettingsError, overrides, parse_settings
+
+PROFILE, PARAMS, METRICS = Path("profiles/ablations.yaml"), Path("params.yaml"), Path("reports/metrics.json")
+RECORD = "reports/curves/adversarial/run.json"  # what the guard saw and did
+PAGE, PICTURE = Path("docs/ablations.md"), Path("docs/images/ablations.png")
+DECIDES = ("src", "dvc.yaml", "constraints.txt")  # beside the settings, what an experiment's numbers depend on
+TARGET = "evaluate"  # the stage whose metrics are compared
+POLL_S = 15.0
+STATES = ("Queued", "Running")
+
+
+class AblationError(RuntimeError):
+    """The ablations cannot be run or read; the message names what is wrong."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One set of `profiles/ablations.yaml`."""
+
+    name: str
+    title: str
+    seeds: tuple[int, ...]
+    settings: Mapping[str, Mapping[str, Any]]
+
+    def changes(self, seed: int) -> dict[str, dict[str, Any]]:
+        """What it changes of params.yaml with this seed in both training stages."""
+        seeded = {group: {"seed": seed} for group in ("consistency", "adversarial")}
+        groups = {**seeded, **self.settings}
+        return {group: {**groups[group], **seeded.get(group, {})} for group in groups}
+
+    def experiment(self, seed: int) -> str:
+        """The experiment's name."""
+        return f"ablation-{self.name}-{seed}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment and what became of it."""
+
+    ablation: Ablation
+    seed: int
+    metrics: Mapping[str, Any] | None  # None until it is finished
+    failure: str | None = None
+    events: Sequence[Mapping[str, Any]] | None = None  # what the guard did; None where nothing says
+
+
+def read_profile(profile: Path, params: Path) -> tuple[list[Ablation], str]:
+    """The sets, each checked against params.yaml, and the name of the one to compare with; raises `AblationError`."""
+    content = yaml.safe_load(profile.read_text(encoding="utf-8"))
+    sets = [
+        Ablation(name, entry["title"], tuple(entry.get("seeds", content["seeds"])), entry["settings"])
+        for name, entry in content["sets"].items()
+    ]
+    for found in sets:
+        try:
+            set_params(found, found.seeds[0], params)
+        except SettingsError as error:
+            raise AblationError(f"{profile}, set {found.name}: {error}") from error
+    if content["compare"] not in content["sets"]:
+        raise AblationError(
+            f"{profile}: compare = {content['compare']} is not a set; known are {', '.join(content['sets'])}"
+        )
+    return sets, content["compare"]
+
+
+def set_params(ablation: Ablation, seed: int, params: Path) -> list[str]:
+    """The changes as `--set-param` takes them, checked; raises `SettingsError`."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / ablation.name
+        file.write_text(yaml.safe_dump(ablation.changes(seed)), encoding="utf-8")
+        return overrides(file, params)
+
+
+def finished(name: str, settings: Params) -> str | None:
+    """The git ref of the experiment of this name with these settings and today's code; None where there is none."""
+    for line in git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", "refs/exps").splitlines():
+        parts = line.split("/")  # refs/exps/<2>/<38>/<name>; DVC's own bookkeeping is not as deep
+        if len(parts) == 5 and parts[4] == name and _same_code(line) and _params_of(line) == settings:
+            return line
+    return None
+
+
+def guarded(ref: str) -> Sequence[Mapping[str, Any]] | None:
+    """What the guard did during an experiment's training, from DVC's cache; None where there is no record."""
+    from dvc.api import read
+    from dvc.exceptions import DvcException
+
+    try:
+        return json.loads(read(RECORD, rev=ref)).get("events", [])
+    except (DvcException, OSError):
+        return None
+
+
+def merged(ablation: Ablation, seed: int) -> Params:
+    """All of the committed params.yaml with the set's changes."""
+    content = yaml.safe_load(git("show", f"HEAD:{PARAMS}"))
+    changes = {group: content[group] | dict(values) for group, values in ablation.changes(seed).items()}
+    return parse_settings(Params, content | changes, str(PARAMS))
+
+
+def _same_code(ref: str) -> bool:
+    return subprocess.run(["git", "diff", "--quiet", ref, "HEAD", "--", *DECIDES], check=False).returncode == 0
+
+
+def _params_of(ref: str) -> Params | None:
+    try:
+        return parse_settings(Params, yaml.safe_load(git("show", f"{ref}:{PARAMS}")), ref)
+    except SettingsError:  # of another time
+        return None
+
+
+def waiting() -> dict[str, str]:
+    """By name the state of every experiment that DVC's queue knows: Queued, Running, Failed or Success; the newest counts."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        tasks = [task for task in repo.experiments.celery_queue.status() if task["name"]]
+    tasks.sort(key=lambda task: (task["status"] in STATES, task["timestamp"]))
+    return {str(task["name"]): str(task["status"]) for task in tasks}
+
+
+def failure(name: str) -> str:
+    """The last line that a failed experiment's stage wrote by itself."""
+    done = subprocess.run(["dvc", "queue", "logs", name], capture_output=True, text=True, check=False)
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    own = [line for line in lines if line.startswith("onestep:")]
+    return (own or [line for line in lines if line.startswith("ERROR:")] or lines or ["DVC kept no log of it"])[-1]
+
+
+def runs(sets: Sequence[Ablation], seeds: Sequence[int] | None) -> Iterator[Run]:
+    """What became of each set and seed so far."""
+    states = waiting()
+    for ablation in sets:
+        for seed in seeds or ablation.seeds:
+            name = ablation.experiment(seed)
+            ref = finished(name, merged(ablation, seed))
+            if ref:
+                yield Run(ablation, seed, json.loads(git("show", f"{ref}:{METRICS}")), events=guarded(ref))
+            else:
+                yield Run(ablation, seed, None, failure(name) if states.get(name) == "Failed" else None)
+
+
+def enqueue(run: Run) -> None:
+    """Put one experiment into DVC's queue; raises `AblationError`."""
+    name, head = run.ablation.experiment(run.seed), git("rev-parse", "HEAD").strip()
+    if git("for-each-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}"):
+        raise AblationError(
+            f"{name} exists with other settings than {run.ablation.name} has now: rename the set, or dvc exp remove {name}"
+        )
+    changes = [word for change in set_params(run.ablation, run.seed, PARAMS) for word in ("--set-param", change)]
+    call("dvc", "exp", "run", "--queue", "--name", name, *changes, TARGET)
+
+
+def work(names: set[str]) -> None:
+    """Start DVC's one worker and wait until none of these experiments is queued or running."""
+    said: dict[str, str] = {}
+    while True:
+        states = {name: state for name, state in waiting().items() if name in names}
+        for name, state in states.items():
+            if said.get(name) != state:
+                print(f"{time.strftime('%H:%M:%S')} {name}: {state.lower()}", flush=True)
+        said = states
+        if not any(state in STATES for state in states.values()):
+            return
+        if "Running" not in states.values():
+            # A worker ends when its queue is empty; starting one that is there does nothing. `src` first: the stages run
+            # in DVC's copy of the commit, and an editable install would give them the checkout's code.
+            path = os.pathsep.join(filter(None, ["src", os.environ.get("PYTHONPATH")]))
+            call("dvc", "queue", "start", "--jobs", "1", env={"PYTHONPATH": path})
+        time.sleep(POLL_S)
+
+
+def git(*words: str) -> str:
+    """What a git command says; raises `AblationError`."""
+    return call("git", *words)
+
+
+def call(*words: str, env: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | dict(env or {}))
+    if done.returncode:
+        raise AblationError(f"{' '.join(words)} failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def main() -> None:
+    from ablations_page import write_page
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", type=Path, default=PROFILE)
+    parser.add_argument("--sets", nargs="+", help="only these")
+    parser.add_argument("--seeds", nargs="+", type=int, help="these instead of the profile's")
+    parser.add_argument("--retry", action="store_true", help="run again what failed")
+    parser.add_argument("--report", action="store_true", help="run nothing, write the page from what is there")
+    options = parser.parse_args()
+    try:
+        every, compare = read_profile(options.profile, PARAMS)
+        unknown = set(options.sets or ()) - {found.name for found in every}
+        if unknown:
+            known = ", ".join(found.name for found in every)
+            raise AblationError(f"{options.profile} has no set {sorted(unknown)[0]}; known are {known}")
+        sets = [found for found in every if not options.sets or found.name in options.sets]
+        if not options.report:
+            changed = git("status", "--porcelain", "--untracked-files=no", "--", *DECIDES, str(PARAMS)).strip()
+            if changed:
+                raise AblationError(f"commit {changed.split()[-1]} first: an experiment is told by its commit")
+            known_states = waiting()
+            names = set()
+            for run in runs(sets, options.seeds):
+                name = run.ablation.experiment(run.seed)
+                if run.metrics is None and (run.failure is None or options.retry):
+                    names.add(name)
+                    if known_states.get(name) not in STATES:
+                        enqueue(run)
+            work(names)
+        found = list(runs(every, None))
+        write_page(found, compare, PAGE, PICTURE)
+        missing = [run.ablation.experiment(run.seed) for run in found if run.metrics is None and not run.failure]
+        print(f"wrote {PAGE}: {len(found) - len(missing)} of {len(found)} experiments")
+    except AblationError as error:
+        raise SystemExit(f"ablations: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

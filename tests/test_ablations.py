@@ -1,0 +1,164 @@
+"""The ablations run as real DVC experiments, on a graph of one stage that takes no time."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from onestep.config import load_params
+from tests.toy_project import run, tools_of_this_environment  # noqa: F401
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import ablations  # noqa: E402
+import ablations_page  # noqa: E402
+from ablations import Ablation, AblationError, Run  # noqa: E402
+from ablations_page import Value  # noqa: E402
+
+GRAPH = """
+stages:
+  evaluate:
+    cmd: python make.py
+    deps: [make.py, src/toy.py]
+    params: [consistency, adversarial]
+    outs:
+      - reports/metrics.json: {cache: false}
+      - reports/curves/adversarial
+"""
+MAKE = """
+import json, sys
+from pathlib import Path
+import yaml
+import toy
+
+params = yaml.safe_load(Path("params.yaml").read_text())
+settings = params["adversarial"]
+if settings["r1"] == 0 and settings["r2"] == 0:
+    sys.exit("onestep: the loss is not finite")
+stopped = {"step": 40, "reason": "the discriminator is one-sided", "action": "stopped", "rate": 0.25}
+Path("reports/curves/adversarial").mkdir(parents=True)
+Path("reports/curves/adversarial/run.json").write_text(json.dumps({"events": [] if settings["r1"] else [stopped]}))
+value = toy.START + settings["seed"] + (4.0 if settings["loss"] == "non-saturating" else 0.0)
+distance = {"value": value, "low": value - 1, "high": value + 1}
+motion = {"value": 0.03, "low": 0.02, "high": 0.04}
+models = {"onestep": {"frechet_video_distance": distance, "motion": motion}, "real": {"motion": motion | {"value": 0.06}}}
+gsb = {"against": "teacher-25", "fidelity": {"value": 0.1, "low": -0.1, "high": 0.3}}
+Path("reports/metrics.json").write_text(json.dumps({"models": models, "gsb": gsb}))
+"""
+PROFILE = """
+seeds: [1, 2]
+compare: default
+sets:
+  default: {title: the defaults, settings: {}}
+  published: {title: non-saturating, settings: {adversarial: {loss: non-saturating, r2: 0.0, generator_lr: 1.0e-12}}}
+  no-penalty: {title: no penalty, seeds: [1], settings: {adversarial: {r1: 0.0, r2: 0.0}}}
+  no-r1: {title: no penalty on real clips, seeds: [1], settings: {adversarial: {r1: 0.0}}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    for name, content in (("dvc.yaml", GRAPH), ("make.py", MAKE), ("src/toy.py", "START = 10.0\n")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    (tmp_path / "constraints.txt").touch()
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "ablations.yaml").write_text(PROFILE)
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
+    run(tmp_path, "git", "init", "--quiet", "--initial-branch=main")
+    run(tmp_path, "git", "config", "user.name", "A Person")
+    run(tmp_path, "git", "config", "user.email", "person@example.org")
+    run(tmp_path, "dvc", "init", "--quiet")
+    run(tmp_path, "git", "add", "--all")
+    run(tmp_path, "git", "commit", "--quiet", "--message", "Start")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ablations, "POLL_S", 1.0)
+    return tmp_path
+
+
+def ablate(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["ablations.py", *words])
+    ablations.main()
+
+
+@pytest.mark.slow
+def test_every_set_and_seed_runs_once_and_the_page_says_what_came_of_it(project, monkeypatch, capsys):
+    ablate(monkeypatch)
+    said = capsys.readouterr().out
+    assert "6 of 6 experiments" in said
+    page = (project / "docs" / "ablations.md").read_text()
+    assert "| `default` | the defaults | 2 of 2 | 11.5 (5.15 … 17.9) |" in page
+    assert "| `published` | non-saturating | 2 of 2 | 15.5 (" in page
+    assert "| `published` | **+4 (4 … 4)** |" in page
+    assert "`no-penalty`, seed 1, ended without a model: onestep: the loss is not finite" in page
+    assert "1 of 1 stopped, last at update 40: the discriminator is one-sided |" in page and "| quiet |" in page
+    assert (project / "docs" / "images" / "ablations.png").stat().st_size > 1000
+
+    # A finished one is not queued again, a failed one neither; a page for people keeps their words.
+    (project / "docs" / "ablations.md").write_text(
+        page.replace("## What was learned\n", "## What was learned\n\nMuch.\n")
+    )
+    monkeypatch.setattr(ablations, "enqueue", lambda run: pytest.fail(f"{run} was queued again"))
+    ablate(monkeypatch)
+    assert (project / "docs" / "ablations.md").read_text().endswith("## What was learned\n\nMuch.\n")
+
+    # Other code in the checkout is not the code of these experiments, and is not run unless it is committed.
+    (project / "src" / "toy.py").write_text("START = 20.0\n")
+    with pytest.raises(SystemExit, match=r"commit src/toy\.py first"):
+        ablate(monkeypatch)
+    run(project, "git", "commit", "--quiet", "--all", "--message", "Other code")
+    again = list(ablations.runs([ablations.read_profile(ablations.PROFILE, ablations.PARAMS)[0][0]], None))
+    assert [found.metrics for found in again] == [None, None]
+
+
+def test_a_change_that_is_not_a_setting_is_refused_with_the_nearest(project):
+    (project / "profiles" / "ablations.yaml").write_text(PROFILE.replace("{r1: 0.0}", "{r11: 0.0}"))
+    with pytest.raises(AblationError, match=r"set no-r1: .*adversarial\.r11 .*did you mean adversarial\.r1"):
+        ablations.read_profile(ablations.PROFILE, ablations.PARAMS)
+
+
+def test_a_set_that_is_not_there_is_refused_with_those_that_are(project, monkeypatch):
+    with pytest.raises(SystemExit, match="no set publishe; known are default, published, no-penalty, no-r1"):
+        ablate(monkeypatch, "--sets", "publishe", "--report")
+
+
+def test_the_shipped_sets_are_params_with_legal_changes_and_seeds_in_both_stages():
+    sets, compare = ablations.read_profile(ROOT / "profiles" / "ablations.yaml", ROOT / "params.yaml")
+    assert compare == "default" and len({found.name for found in sets}) == len(sets)
+    changes = ablations.set_params(sets[1], 3, ROOT / "params.yaml")
+    assert {"consistency.seed=3", "adversarial.seed=3"} <= set(changes)
+    params = load_params(ROOT / "params.yaml")
+    for found in sets:
+        for group, values in found.settings.items():
+            unchanged = [key for key, value in values.items() if getattr(getattr(params, group), key) == value]
+            assert len(unchanged) < len(values), f"{found.name} changes nothing of {group}"
+
+
+def made_up(name, seed, distance):
+    cell = {"value": distance, "low": distance - 1, "high": distance + 1}
+    metrics = {"models": {"onestep": {"frechet_video_distance": cell}}} if distance is not None else None
+    return Run(Ablation(name, name, (seed,), {}), seed, metrics)
+
+
+def test_means_have_a_t_interval_over_seeds_and_one_seed_keeps_its_own():
+    each = [Value(value, value - 1, value + 1) for value in (1.0, 2.0, 3.0)]
+    mean = ablations_page.mean_over_seeds(each)
+    assert mean.value == 2.0 and mean.high - mean.value == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
+    assert ablations_page.mean_over_seeds(each[:1]) == each[0]
+
+
+def test_differences_are_taken_seed_by_seed_and_one_seed_decides_nothing(tmp_path):
+    runs = [made_up("default", seed, 10.0 * seed) for seed in (1, 2, 3)]
+    runs += [made_up("other", seed, 10.0 * seed + 1) for seed in (1, 2, 3)] + [made_up("once", 2, 90.0)]
+    ablations_page.write_page(runs, "default", tmp_path / "page.md", tmp_path / "picture.png")
+    page = (tmp_path / "page.md").read_text()
+    assert "| `other` | **+1 (1 … 1)** |" in page
+    assert "| `once` | +70 |" in page
+
+
+def test_what_has_not_run_is_listed(tmp_path):
+    runs = [made_up("default", 1, 10.0), made_up("default", 2, None)]
+    ablations_page.write_page(runs, "default", tmp_path / "page.md", tmp_path / "picture.png")
+    assert "Not run yet: `default` 2." in (tmp_path / "page.md").read_text()
