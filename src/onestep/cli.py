@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from onestep import cli_nights
+
 app = typer.Typer(
     help="Turn a multi-step video diffusion model into a one-step generator, on your own footage.",
     no_args_is_help=True,
@@ -322,6 +324,10 @@ def times(
     print(table(since))
 
 
+app.command(rich_help_panel=HAND)(cli_nights.doctor)
+app.command(rich_help_panel=HAND)(cli_nights.decide)
+
+
 @pretrain.command("footage")
 def pretrain_footage(out: Out, params: ParamsFile = PARAMS) -> None:
     """Render the footage that the bundled models are trained on."""
@@ -420,3 +426,7 @@ def main() -> None:
 
 def _expected(error: Exception) -> bool:
     return type(error).__module__.startswith("onestep.")
+
+
+if __name__ == "__main__":
+    main()

@@ -211,6 +211,15 @@ class GateSettings(Settings):
     min_speedup: Positive
 
 
+class RetrainSettings(Settings):
+    """When a night trains."""
+
+    min_new_clips: Count
+    on_drift: bool
+    max_champion_age_days: Positive | None
+    on_new_recipe: bool
+
+
 class Params(Settings):
     """All of `params.yaml`, one group per stage."""
 
@@ -228,6 +237,7 @@ class Params(Settings):
     evaluate: EvaluateSettings
     latency: LatencySettings
     gate: GateSettings
+    retrain: RetrainSettings
 
     @model_validator(mode="after")
     def _splits_fit(self) -> "Params":
@@ -247,6 +257,12 @@ def parse_settings(kind: type[AnySettings], content: Any, source: str) -> AnySet
 def load_params(path: Path) -> Params:
     """Read and check a `params.yaml`; raises `SettingsError`."""
     return read_settings(Params, path)
+
+
+def load_retrain(path: Path) -> RetrainSettings:
+    """The rules of retraining alone, whatever else a project's `params.yaml` holds; raises `SettingsError`."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return parse_settings(RetrainSettings, content.get("retrain", {}), f"{path}: retrain")
 
 
 def read_settings(kind: type[AnySettings], path: Path) -> AnySettings:
