@@ -5,7 +5,6 @@ The server, the two work pools, the GPU's limit, the automation that notices dea
 """
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 POOLS = ("cpu", "gpu")
-BOOT_S = 120
+BOOT_S = 300
 SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -56,27 +55,33 @@ def dead_runs_automation() -> dict[str, object]:
 
 
 def set_up(environment: dict[str, str], project: Path = ROOT) -> None:
-    """Pools, limit, automation and deployments on the server of `environment`; safe to repeat."""
-    for pool in POOLS:
-        prefect(environment, project, "work-pool", "create", pool, "--type", "process", fine="already exists")
-    prefect(environment, project, "gcl", "create", "gpu", "--limit", "1", fine="already exists")
-    wanted = dead_runs_automation()
-    if str(wanted["name"]) not in prefect(
-        environment, project, "automation", "inspect", str(wanted["name"]), "--json", fine=""
-    ):
-        prefect(environment, project, "automation", "create", "--from-json", json.dumps(wanted))
-    prefect(environment, project, "--no-prompt", "deploy", "--all")
+    """Pools, limit, automation and deployments on the server of `environment`; what is there already stays."""
+    from prefect import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+    from prefect.events.schemas.automations import AutomationCore
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-
-def prefect(environment: dict[str, str], cwd: Path, *words: str, fine: str | None = None) -> str:
-    """Run one command of Prefect's own and return what it says; `fine`: a failure that says this is none."""
+    wanted = AutomationCore.model_validate(dead_runs_automation())
+    with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}), get_client(sync_client=True) as client:
+        for pool in POOLS:
+            with suppress(ObjectAlreadyExists):
+                client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+        if "gpu" not in [limit.name for limit in client.read_global_concurrency_limits(limit=200, offset=0)]:
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="gpu", limit=1))
+        known = client.request("POST", "/automations/filter", json={}).json()
+        if wanted.name not in [automation["name"] for automation in known]:
+            client.create_automation(wanted)
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    said = done.stdout + done.stderr
-    if done.returncode and (fine is None or fine not in said):
-        raise SystemExit(f"prefect {' '.join(words[:3])} failed: {said.strip()}")
-    return said
+    if done.returncode:
+        raise SystemExit(f"prefect deploy failed: {(done.stdout + done.stderr).strip()}")
 
 
 def environment(host: str, port: int) -> dict[str, str]:

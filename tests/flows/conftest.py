@@ -42,7 +42,10 @@ def serving(home: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API URL of a running server."""
+    """The API URL of a running server; `ONESTEP_TEST_SERVER` names one that runs already, for those who write tests."""
+    if running := os.environ.get("ONESTEP_TEST_SERVER"):
+        yield running
+        return
     port = free_port()
     with serving(tmp_path_factory.mktemp("prefect"), port):
         yield f"http://127.0.0.1:{port}/api"
@@ -53,6 +56,13 @@ def prefect_server(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     """The server as the one that flows and clients of this test talk to, from here and from child processes."""
     with using(server, monkeypatch, tmp_path / "prefect-client"):
         yield server
+
+
+@pytest.fixture
+def deployed(prefect_server: str) -> str:
+    """The same server with pools, limit, automation and all deployments on it."""
+    one_machine.set_up(dict(os.environ), ROOT)
+    return prefect_server
 
 
 @contextmanager
