@@ -47,7 +47,8 @@ def soon(condition, seconds: float = 30) -> bool:  # type: ignore[no-untyped-def
 @pytest.mark.parametrize(("code", "expected"), [("0", 0), ("3", 3)])
 def test_exit_code_is_the_commands(code: str, expected: int) -> None:
     command = [sys.executable, supervised.__file__, sys.executable, "-c", f"raise SystemExit({code})"]
-    assert subprocess.run(command, stdin=subprocess.PIPE, check=False).returncode == expected
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.wait(60) == expected
 
 
 @pytest.mark.parametrize("ending", ["parent killed", "supervisor told to stop"])

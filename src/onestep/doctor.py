@@ -140,10 +140,10 @@ def _disk(root: Path) -> Iterator[Finding]:
 
 def _links(root: Path) -> Iterator[Finding]:
     from onestep.registry.graph import open_graph
-    from onestep.registry.runs import FOLDER
+    from onestep.registry.runs import FOLDER, cache_folder
 
     with open_graph(root) as repo:
-        cache = Path(repo.cache.local.path)
+        cache = cache_folder(repo)
     runs = root / FOLDER
     cache.mkdir(parents=True, exist_ok=True)
     runs.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -20,18 +19,19 @@ GRACE_S = 10.0
 def main(command: list[str]) -> int:
     """Run the command to its end, or to ours; returns its exit code."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    ending = threading.Lock()
+    ending, ended = threading.Lock(), threading.Event()
 
     def end() -> None:
         if ending.acquire(blocking=False):
             stop(process)
+            ended.set()
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: threading.Thread(target=end).start())
     threading.Thread(target=_watch, args=(end,), daemon=True).start()
     code = process.wait()
     if not ending.acquire(blocking=False):
-        time.sleep(GRACE_S + 5)  # until `stop` has ended us with the rest
+        ended.wait(GRACE_S + 5)
     return code if code >= 0 else 128 - code
 
 

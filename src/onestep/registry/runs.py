@@ -181,10 +181,15 @@ def _same_person(project: Repository, clone: Repository) -> None:
             clone.git("config", *setting.split("=", 1))
 
 
+def cache_folder(repo: Any) -> Path:
+    """The folder of a DVC repository's cache."""
+    return Path(repo.cache.local_cache_dir).resolve()
+
+
 def _share_cache(run: Run) -> None:
     """One cache for all clones, linked not copied; remotes by absolute address, credentials as the project has them."""
     with graph.open_graph(run.project) as repo:
-        cache = repo.cache.local.path
+        cache = str(cache_folder(repo))
         local = repo.config.read("local")
         remotes = {name: dict(entry) for name, entry in repo.config["remote"].items()}
     with graph.open_graph(run.root) as repo, repo.config.edit("local") as config:
