@@ -16,7 +16,7 @@ from flows import page
 from flows.stages import Book, run_stages
 from onestep.config import load_retrain
 from onestep.registry import runs
-from onestep.registry.attempts import Attempt, pin_champion
+from onestep.registry.tried import Attempt, pin_champion
 from onestep.registry.decision import Decision, decide, look
 from onestep.registry.gates import read_verdict
 from onestep.registry.graph import PlannedStage, leading_to, plan

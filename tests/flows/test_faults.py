@@ -17,7 +17,7 @@ from flows.stages import StageFailed
 
 from flows import night as sentences
 from flows import server as one_machine
-from onestep.registry.attempts import attempts
+from onestep.registry.tried import attempts
 from onestep.registry.production import champion
 from tests.flows.asking import (
     ask,

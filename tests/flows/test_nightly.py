@@ -8,7 +8,7 @@ import pytest
 from flows.nightly import nightly
 from flows.retrain import retrain
 
-from onestep.registry.attempts import attempts
+from onestep.registry.tried import attempts
 from onestep.registry.production import champion
 from tests.flows.asking import artifact, statuses
 from tests.night_project import write_footage, write_night_params

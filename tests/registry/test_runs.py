@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from onestep.registry import runs
-from onestep.registry.attempts import Attempt, attempts, pin_champion, tried_before
+from onestep.registry.tried import Attempt, attempts, pin_champion, tried_before
 from onestep.registry.graph import GraphError, changes
 from onestep.registry.inputs import model_inputs
 from onestep.registry.production import champion

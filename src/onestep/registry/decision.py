@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from onestep.config import RetrainSettings
-from onestep.registry.attempts import Attempt, attempts, clips_of_last_attempt, tried_before
+from onestep.registry.tried import Attempt, attempts, clips_of_last_attempt, tried_before
 from onestep.registry.graph import artifact_path
 from onestep.registry.inputs import model_inputs
 from onestep.registry.production import CLIPS, INDEX, champion
