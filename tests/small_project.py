@@ -1,6 +1,7 @@
 """The shipped graph on a handful of clips: a git and DVC project with a tiny pipeline and a tiny judge, made in seconds."""
 
 import contextlib
+import json
 import os
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from onestep.cli import app
 from onestep.data import world
 from onestep.evaluation.faults import FAULTS
 from onestep.evaluation.judge import Judge
+from tests.pins import FIRST
 from tests.tiny import FRAMES, SIDE, save_pipeline
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "samples": {"prompts": 6, "teacher": [[1, 1.0], [2, 1.0], [2, 4.0]], "batch": 4},
     "evaluate": {"resamples": 40, "gallery": 2},
     "latency": {"repeats": 1},
-    "gate": {"min_prompts": 6, "better_than": ["teacher-1", "teacher-2"]},
+    "gate": {"min_prompts": 6, "better_than": ["teacher-1", "teacher-2"], "reference": "teacher-2"},
 }
 
 
@@ -45,7 +47,8 @@ def make_project(root: Path, form: str, **changes: dict[str, Any]) -> Path:
     shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     (root / "data" / "baselines").mkdir(parents=True)
     (root / "data" / "baselines" / "none").touch()
-    (root / "data" / "production.json").write_text('{"champion": null}\n')
+    (root / "data" / "production.json").write_text(json.dumps(FIRST))
+    shutil.copytree(ROOT / "data" / "seeds", root / "data" / "seeds")
     (root / ".gitignore").write_text("/pretrained/\n/.onestep/\n")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for overrides in (SMALL, changes):

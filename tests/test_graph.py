@@ -79,7 +79,7 @@ def settings_of(stage: str) -> set[str]:
     read = {
         node.attr.rstrip("_")
         for node in ast.walk(functions[name])
-        if isinstance(node, ast.Attribute) and node.attr.rstrip("_") in groups
+        if isinstance(node, ast.Attribute) and node.attr.rstrip("_") in groups and ast.unparse(node.value) != "pin"
     }
     calls = {n.func.id for n in ast.walk(functions[name]) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
     return read | ({"machine"} if "_params" in calls else set())
@@ -92,16 +92,29 @@ def test_stage_depends_on_the_modules_it_imports_and_on_the_lock(stage: str) -> 
     assert "constraints.txt" in STAGES[stage]["deps"]
 
 
+def pinned_by(stage: str) -> set[str]:
+    """The keys of data/production.json that the stage's command takes by name, as `pin.seed`."""
+    name = re.match(r"onestep ([a-z-]+)", STAGES[stage]["cmd"]).group(1).replace("-", "_")
+    return {
+        node.attr
+        for node in ast.walk(command_functions()[name])
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pin"
+    }
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_depends_on_the_settings_it_reads(stage: str) -> None:
-    assert set(STAGES[stage].get("params", [])) == settings_of(stage)
+    params = STAGES[stage].get("params", [])
+    assert {group for group in params if isinstance(group, str)} == settings_of(stage)
+    pinned = {key for group in params if isinstance(group, dict) for key in group["data/production.json"]}
+    assert pinned == pinned_by(stage) or stage == "production"  # which takes the champion, inside its module
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_paths_on_the_command_line_are_declared(stage: str) -> None:
     known = [
         next(iter(entry)) if isinstance(entry, dict) else entry
-        for key in ("deps", "outs", "metrics", "plots")
+        for key in ("deps", "outs", "metrics", "plots", "params")
         for entry in STAGES[stage].get(key, [])
     ]
     for word in STAGES[stage]["cmd"].split():

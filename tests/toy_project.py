@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pins import FIRST
+
 GRAPH = """
 stages:
   ingest:
@@ -92,7 +94,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "params.yaml").write_text("learning_rate: 1\nverdict: promote\n")
     (root / "notes.txt").write_text("mine\n")
     (root / "data").mkdir()
-    (root / "data" / "production.json").write_text(json.dumps({"champion": None}))
+    (root / "data" / "production.json").write_text(json.dumps(FIRST))
     run(root, "git", "init", "--quiet", "--initial-branch=main")
     run(root, "git", "config", "user.name", "A Person")
     run(root, "git", "config", "user.email", "person@example.org")

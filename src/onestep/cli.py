@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from onestep import cli_nights
+from onestep.ledger_commands import app as ledger
 
 app = typer.Typer(
     help="Turn a multi-step video diffusion model into a one-step generator, on your own footage.",
@@ -19,6 +20,9 @@ app = typer.Typer(
 )
 pretrain = typer.Typer(help="Make the bundled base model and judge (`data/bundled/dvc.yaml`).", no_args_is_help=True)
 app.add_typer(pretrain, name="pretrain", rich_help_panel="Making a base model")
+
+Production = Annotated[Path, typer.Argument(help="data/production.json: what this run is judged against.")]
+app.add_typer(ledger, name="ledger", rich_help_panel="By hand")
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.")]
 Out = Annotated[Path, typer.Option(help="Where the result goes.")]
@@ -134,6 +138,7 @@ def adversarial(
 def samples(
     model: Path,
     clips: Path,
+    production: Production,
     out: Out,
     name: Annotated[str, typer.Option(help="What the model is called in the tables.")],
     params: ParamsFile = PARAMS,
@@ -144,9 +149,10 @@ def samples(
     if pass_over(model, out):
         return
     from onestep.evaluation.sampling import sample_student
+    from onestep.registry.pin import read_pin
 
-    settings = _params(params)
-    sample_student(model, name, clips, out, settings.encode.text_tokens, settings.samples)
+    pin, settings = read_pin(production), _params(params)
+    sample_student(model, name, clips, out, settings.encode.text_tokens, settings.samples.with_seed(pin.seed))
 
 
 @app.command(rich_help_panel=STAGES)
@@ -155,19 +161,22 @@ def baselines(
     clips: Path,
     judge: Path,
     shipped: Annotated[Path, typer.Argument(help="Measured baselines, reused where their fingerprints match.")],
+    production: Production,
     out: Out,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Sample the multi-step model at every setting, from the same prompts and noise; or reuse what ships with it."""
     from onestep.evaluation.baselines import sample_baselines
+    from onestep.registry.pin import read_pin
 
-    settings = _params(params)
-    sample_baselines(model, clips, judge, shipped, out, settings.encode.text_tokens, settings.samples)
+    pin, settings = read_pin(production), _params(params)
+    samples = settings.samples.with_seed(pin.seed)
+    sample_baselines(model, clips, judge, shipped, out, settings.encode.text_tokens, samples)
 
 
 @app.command(rich_help_panel=STAGES)
 def production(
-    pin: Annotated[Path, typer.Argument(help="data/production.json: the champion that this run is judged against.")],
+    pin: Production,
     out: Out,
 ) -> None:
     """Export the pinned champion, or an empty folder with a marker where there is none yet."""
@@ -198,6 +207,7 @@ def gate(
     latency: Path,
     validation: Path,
     production: Path,
+    seeds: Annotated[Path, typer.Argument(help="Folder of metrics.json of models trained alike with other seeds.")],
     out: Out,
     params: ParamsFile = PARAMS,
 ) -> None:
@@ -205,7 +215,7 @@ def gate(
     from onestep.config import load_params
     from onestep.registry.gates import gate as run
 
-    run(metrics, latency, validation, production, out, load_params(params).gate)
+    run(metrics, latency, validation, production, seeds, out, load_params(params).gate)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -213,13 +223,17 @@ def evaluate(
     samples: Annotated[list[Path], typer.Argument(help="The families' sample folders.")],
     clips: Annotated[Path, typer.Option(help="Folder of the clips.")],
     judge: Annotated[Path, typer.Option(help="Folder of the judge.")],
+    production: Annotated[Path, typer.Option(help="data/production.json: alpha, seed and judge of the comparison.")],
     out: Out,
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Measure every model on the same prompts, with paired intervals."""
+    """Measure every model on the same prompts, with paired intervals and tests."""
     from onestep.evaluation.evaluate import evaluate as run
+    from onestep.evaluation.paired_tests import Comparison
+    from onestep.registry.pin import read_pin
 
-    run(samples, clips, judge, out, _params(params).evaluate)
+    pin = read_pin(production)
+    run(samples, clips, judge, out, _params(params).evaluate, Comparison(pin.alpha, pin.seed, pin.judge))
 
 
 @app.command(rich_help_panel=STAGES)

@@ -175,13 +175,22 @@ class AdversarialSettings(Settings):
     checkpoint_every: Count
 
 
-class SamplesSettings(Settings):
-    """What is generated for the comparison."""
+class SamplingSettings(Settings):
+    """What is generated for every comparison."""
 
     prompts: Count
-    seed: int
     teacher: tuple[tuple[Count, Annotated[float, Field(ge=1.0)]], ...]
     batch: Count
+
+    def with_seed(self, seed: int) -> "SamplesSettings":
+        """The settings of one comparison: its seed comes from `data/production.json`, not from here."""
+        return SamplesSettings(**self.model_dump(), seed=seed)
+
+
+class SamplesSettings(SamplingSettings):
+    """What is generated for one comparison; the seed is that of the noise and of the choice of prompts."""
+
+    seed: int
 
 
 class EvaluateSettings(Settings):
@@ -201,14 +210,38 @@ class LatencySettings(Settings):
     batch: Count
 
 
+class Margin(Settings):
+    """How much worse still counts as no worse: in the metric's own unit, or as a share of the other model's value."""
+
+    absolute: NonNegative | None = None
+    relative: NonNegative | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "Margin":
+        if (self.absolute is None) == (self.relative is None):
+            raise ValueError("give either absolute (the metric's unit) or relative (a share), not both and not none")
+        return self
+
+
 class GateSettings(Settings):
     """The rules of promotion, as data."""
 
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)]
+    initial_wealth: Positive
+    training_seeds: Count
     min_prompts: Count
     better_than: tuple[str, ...]
     better_metrics: tuple[Metric, ...]
+    reference: str
+    margins: dict[Metric, Margin]
     floors: dict[Metric, Share]
     min_speedup: Positive
+
+    @model_validator(mode="after")
+    def _wealth_is_part_of_alpha(self) -> "GateSettings":
+        if self.initial_wealth > self.alpha:
+            raise ValueError(f"initial_wealth must be at most alpha: the nearest legal value is {self.alpha:g}")
+        return self
 
 
 class RetrainSettings(Settings):
@@ -233,7 +266,7 @@ class Params(Settings):
     encode: EncodeSettings
     consistency: ConsistencySettings
     adversarial: AdversarialSettings
-    samples: SamplesSettings
+    samples: SamplingSettings
     evaluate: EvaluateSettings
     latency: LatencySettings
     gate: GateSettings

@@ -5,15 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import norm
 
-from onestep.config import GateSettings
+from onestep.config import GateSettings, Margin
+from onestep.registry.evidence import GateError
 from onestep.registry.gates import gate
-from onestep.registry.rules import GateError
+from onestep.storage import StorageError
+from tests.pins import CHAMPION, FIRST
 
 SETTINGS = GateSettings(
+    alpha=0.05,
+    initial_wealth=0.025,
+    training_seeds=1,
     min_prompts=128,
     better_than=("teacher-1", "teacher-4"),
     better_metrics=("frechet_video_distance", "attribute_accuracy"),
+    reference="teacher-25",
+    margins={"frechet_video_distance": Margin(absolute=30.0), "attribute_accuracy": Margin(relative=0.1)},
     floors={"diversity": 0.7},
     min_speedup=4.0,
 )
@@ -29,6 +37,8 @@ def difference(value: float, spread: float) -> dict[str, float]:
 
 def good_reports() -> dict[str, Any]:
     better = {"frechet_video_distance": difference(-20.0, 5.0), "attribute_accuracy": difference(0.05, 0.02)}
+    level = {"frechet_video_distance": difference(20.0, 5.0), "attribute_accuracy": difference(-0.02, 0.03)}
+    found = {name: {"p_value": 0.001, "difference": 0.0, "permutations": 1599} for name in better}
     row = {"frechet_video_distance": cell(80.0, 4.0), "attribute_accuracy": cell(0.92), "diversity": cell(0.9)}
     return {
         "metrics": {
@@ -39,7 +49,14 @@ def good_reports() -> dict[str, Any]:
                 "teacher-25": row | {"frechet_video_distance": cell(60.0)},
                 "real": {"diversity": cell(1.0)},
             },
-            "comparisons": {"onestep vs teacher-1": better, "onestep vs teacher-4": better},
+            "comparisons": {
+                "onestep vs teacher-1": better,
+                "onestep vs teacher-4": better,
+                "onestep vs teacher-25": level,
+            },
+            "tests": {"onestep vs teacher-1": found, "onestep vs teacher-4": found},
+            "comparison": {"alpha": 0.006, "seed": 99, "candidate": "0" * 64},
+            "bootstrap": {"confidence": 0.95},
             "prompts": 128,
             "unmeasured": {},
         },
@@ -51,17 +68,41 @@ def good_reports() -> dict[str, Any]:
             }
         },
         "validation": {"passed": True, "checks": [{"name": "schema", "passed": True}]},
-        "production": {"champion": None},
+        "production": FIRST,
     }
+
+
+def against_champion(p_values: tuple[float, float], shifts: tuple[float, float] = (-5.0, 0.02)) -> dict[str, Any]:
+    """Reports in which a champion is pinned: p-values of, and differences in, distance and accuracy."""
+    reports = good_reports()
+    reports["production"] = FIRST | {"champion": CHAMPION, "comparison": 2, "alpha": 0.004}
+    names = ("frechet_video_distance", "attribute_accuracy")
+    metrics = reports["metrics"]
+    metrics["comparisons"]["onestep vs champion"] = {
+        names[0]: difference(shifts[0], 2.0), names[1]: difference(shifts[1], 0.01)
+    }  # fmt: skip
+    metrics["models"]["champion"] = metrics["models"]["onestep"]
+    metrics["tests"] = {
+        "onestep vs champion": {
+            name: {"p_value": p, "difference": 0.0, "permutations": 2499}
+            for name, p in zip(names, p_values, strict=True)
+        }
+    }
+    return reports
 
 
 @pytest.fixture
 def verdict_of(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    def judged(reports: dict[str, Any], settings: GateSettings = SETTINGS) -> dict[str, Any]:
+    def judged(
+        reports: dict[str, Any], settings: GateSettings = SETTINGS, seeds: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         paths = {name: tmp_path / f"{name}.json" for name in reports}
         for name, content in reports.items():
             paths[name].write_text(json.dumps(content))
-        gate(**paths, out=tmp_path / "verdict.json", settings=settings)
+        (tmp_path / "seeds").mkdir(exist_ok=True)
+        for name, content in (seeds or {}).items():
+            (tmp_path / "seeds" / name).write_text(json.dumps(content))
+        gate(**paths, seeds=tmp_path / "seeds", out=tmp_path / "verdict.json", settings=settings)
         content: dict[str, Any] = json.loads((tmp_path / "verdict.json").read_text())
         return content
 
@@ -79,7 +120,7 @@ def test_model_that_is_shown_to_be_better_is_promoted(verdict_of: VerdictOf) -> 
     verdict = verdict_of(good_reports())
     assert verdict["verdict"] == "promote"
     assert set(outcomes(verdict).values()) == {"passed"}
-    assert len(verdict["rules"]) == 3 + 2 * 2 + 1 + 1
+    assert len(verdict["rules"]) == 3 + 2 * 2 + 2 + 1 + 1
 
 
 def test_verdict_is_a_pure_function_of_its_files(verdict_of: VerdictOf, tmp_path: Path) -> None:
@@ -171,8 +212,9 @@ def test_number_that_is_not_finite_is_rejected_by_name(verdict_of: VerdictOf, nu
 def test_footage_without_attributes_is_judged_on_what_remains(verdict_of: VerdictOf) -> None:
     reports = good_reports()
     reports["metrics"]["unmeasured"] = {"attribute_accuracy": "the footage has no attribute columns"}
-    for comparison in reports["metrics"]["comparisons"].values():
-        comparison.pop("attribute_accuracy", None)
+    for table in ("comparisons", "tests"):
+        for comparison in reports["metrics"][table].values():
+            comparison.pop("attribute_accuracy", None)
     verdict = verdict_of(reports)
     assert verdict["verdict"] == "promote"
     assert outcomes(verdict)["better than teacher-1: attribute_accuracy"] == "unmeasured"
@@ -207,18 +249,149 @@ def test_number_that_a_rule_needs_and_nobody_reported_holds(
     assert sentence in verdict["reason"]
 
 
-@pytest.mark.parametrize(("shift", "verdict"), [(-5.0, "promote"), (0.0, "promote"), (5.0, "reject"), (None, "hold")])
-def test_pinned_champion_must_not_be_shown_to_be_better(
-    verdict_of: VerdictOf, shift: float | None, verdict: str
+@pytest.mark.parametrize(
+    ("p_values", "verdict"),
+    [
+        ((0.0019, 0.5), "promote"),
+        ((0.5, 0.0019), "promote"),
+        ((0.002, 0.5), "promote"),
+        ((0.0021, 0.5), "hold"),
+        ((0.5, 0.5), "hold"),
+    ],
+)
+def test_champion_is_replaced_where_one_metric_is_better_at_the_alpha_offered_to_both(
+    verdict_of: VerdictOf, p_values: tuple[float, float], verdict: str
+) -> None:
+    found = verdict_of(against_champion(p_values))
+    assert found["verdict"] == verdict
+    rule = next(rule for rule in found["rules"] if rule["name"] == "better than the champion")
+    assert (rule["p_value"], rule["alpha"]) == (pytest.approx(2 * min(p_values)), 0.004)
+    assert (found["champion"], found["comparison"], found["alpha"]) == ("onestep@v1.0.0", 2, 0.004)
+    if verdict == "hold":
+        assert found["reason"].startswith(
+            "Not proven: nothing is shown to be better than the champion (frechet_video_d"
+        )
+
+
+def test_one_measured_metric_pays_for_one_test(verdict_of: VerdictOf) -> None:
+    reports = against_champion((0.0035, 0.5))
+    reports["metrics"]["unmeasured"] = {"attribute_accuracy": "no attributes"}
+    assert verdict_of(reports)["verdict"] == "promote"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "outcome", "verdict"),
+    [(-0.01, "passed", "promote"), (-0.085, "held", "hold"), (-0.2, "failed", "reject")],
+)
+def test_gain_on_one_metric_does_not_buy_a_loss_beyond_the_margin_on_another(
+    verdict_of: VerdictOf, accuracy: float, outcome: str, verdict: str
+) -> None:
+    found = verdict_of(against_champion((0.001, 1.0), (-5.0, accuracy)))
+    assert found["verdict"] == verdict
+    rule = next(rule for rule in found["rules"] if rule["name"] == "not worse than the champion: attribute_accuracy")
+    assert (rule["outcome"], rule["limit"]) == (outcome, pytest.approx(-0.092))
+
+
+def test_metric_without_a_margin_must_not_be_shown_to_be_worse_than_the_champions(verdict_of: VerdictOf) -> None:
+    settings = SETTINGS.model_copy(update={"margins": {}})
+    assert verdict_of(against_champion((0.001, 1.0), (-5.0, -0.005)), settings)["verdict"] == "promote"
+    assert verdict_of(against_champion((0.001, 1.0), (-5.0, -0.02)), settings)["verdict"] == "reject"
+
+
+def test_pinned_champion_that_was_not_tested_holds(verdict_of: VerdictOf) -> None:
+    reports = against_champion((0.001, 0.001))
+    del reports["metrics"]["tests"]["onestep vs champion"]["attribute_accuracy"]
+    found = verdict_of(reports)
+    assert found["verdict"] == "hold"
+    assert "no test of attribute_accuracy onestep vs champion" in found["reason"]
+
+
+def test_before_a_champion_every_claim_against_the_teacher_pays_with_the_alpha_offered(verdict_of: VerdictOf) -> None:
+    reports = good_reports()
+    reports["metrics"]["tests"]["onestep vs teacher-4"] = deepcopy(reports["metrics"]["tests"]["onestep vs teacher-4"])
+    reports["metrics"]["tests"]["onestep vs teacher-4"]["attribute_accuracy"]["p_value"] = 0.007
+    found = verdict_of(reports)
+    assert found["verdict"] == "hold"
+    assert found["reason"].endswith("higher is better; p 0.007, alpha offered 0.006.")
+    del reports["metrics"]["tests"]["onestep vs teacher-4"]
+    assert "no test of frechet_video_distance onestep vs teacher-4" in verdict_of(reports)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "shift", "spread", "limit", "outcome"),
+    [
+        ("frechet_video_distance", 24.0, 5.0, 30.0, "passed"),
+        ("frechet_video_distance", 28.0, 5.0, 30.0, "held"),
+        ("frechet_video_distance", 36.0, 5.0, 30.0, "failed"),
+        ("attribute_accuracy", -0.06, 0.03, -0.092, "passed"),
+        ("attribute_accuracy", -0.08, 0.03, -0.092, "held"),
+        ("attribute_accuracy", -0.13, 0.03, -0.092, "failed"),
+    ],
+)
+def test_margin_to_the_multi_step_teacher_holds_for_the_whole_interval(
+    verdict_of: VerdictOf, metric: str, shift: float, spread: float, limit: float, outcome: str
 ) -> None:
     reports = good_reports()
-    reports["production"] = {"champion": {"tag": "onestep@v1.0.0", "sha256": "a" * 64}}
-    if shift is not None:
-        reports["metrics"]["comparisons"]["onestep vs champion"] = {
-            "frechet_video_distance": difference(shift, 2.0),
-            "attribute_accuracy": difference(0.0, 0.01),
-        }
-    assert verdict_of(reports)["verdict"] == verdict
+    reports["metrics"]["comparisons"]["onestep vs teacher-25"][metric] = difference(shift, spread)
+    found = verdict_of(reports)
+    rule = next(rule for rule in found["rules"] if rule["name"] == f"not worse than teacher-25: {metric}")
+    assert (rule["outcome"], rule["limit"]) == (outcome, pytest.approx(limit))
+    assert found["verdict"] == {"passed": "promote", "held": "hold", "failed": "reject"}[outcome]
+
+
+def seed_metrics(shift: float, spread: float = 2.0, noise: int = 99, model: str = "1" * 64) -> dict[str, Any]:
+    """What another training seed measured: a difference of `shift` in distance from teacher-4."""
+    metrics: dict[str, Any] = deepcopy(good_reports()["metrics"])
+    metrics["comparisons"]["onestep vs teacher-4"]["frechet_video_distance"] = difference(shift, spread)
+    metrics["comparison"] = {"alpha": 0.006, "seed": noise, "candidate": model}
+    return metrics
+
+
+@pytest.mark.parametrize(
+    ("seeds", "verdict", "words"),
+    [
+        ({"2.json": seed_metrics(-15.0)}, "promote", ""),
+        ({"2.json": seed_metrics(1.0)}, "hold", "with another training seed +1"),
+        ({"2.json": seed_metrics(9.0)}, "reject", "with another training seed +9"),
+        ({}, "hold", "1 models of different training seeds, 2 needed"),
+        ({"2.json": seed_metrics(-15.0, model="0" * 64)}, "hold", "1 models of different training seeds"),
+        ({"2.json": seed_metrics(-15.0, noise=5)}, "hold", "2.json was measured with noise 5, not 99"),
+    ],
+)
+def test_models_of_other_training_seeds_must_agree_where_they_are_asked_for(
+    verdict_of: VerdictOf, seeds: dict[str, Any], verdict: str, words: str
+) -> None:
+    found = verdict_of(good_reports(), SETTINGS.model_copy(update={"training_seeds": 2}), seeds)
+    assert found["verdict"] == verdict
+    assert words in found["reason"]
+    assert set(found["inputs"]) == {"metrics", "latency", "validation", "production", *(f"seeds/{n}" for n in seeds)}
+
+
+def test_pin_that_offers_more_than_there_is_is_refused(verdict_of: VerdictOf) -> None:
+    reports = good_reports()
+    reports["production"] = FIRST | {"alpha": 0.02}
+    with pytest.raises(GateError, match=r"offers alpha 0\.02 to comparison 1, which can have at most 0\.00635"):
+        verdict_of(reports)
+    reports["production"] = FIRST | {"comparison": 9, "alpha": 0.06}
+    with pytest.raises(GateError, match=r"at most 0\.05"):
+        verdict_of(reports)
+
+
+def test_power_says_what_each_night_can_find(verdict_of: VerdictOf) -> None:
+    table = verdict_of(against_champion((0.001, 0.5)))["power"]
+    assert [row["night"] for row in table] == [1, 30, 90, 365]
+    assert sorted((row["alpha"] for row in table), reverse=True) == [row["alpha"] for row in table]
+    error = 2.0 / 1.959964  # the interval reaches 2 to both sides
+    for row in table:
+        expected = (norm.isf(row["alpha"] / 2) + norm.ppf(0.8)) * error
+        assert row["detectable"]["frechet_video_distance"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_report_that_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "production.json").write_text(json.dumps(FIRST))
+    files = (tmp_path / f"{name}.json" for name in ("metrics", "latency", "validation", "production"))
+    with pytest.raises(StorageError, match=r"metrics\.json does not exist"):
+        gate(*files, tmp_path / "seeds", tmp_path / "verdict.json", SETTINGS)
 
 
 def test_rule_on_an_unknown_metric_is_refused_by_its_key(verdict_of: VerdictOf) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from onestep.registry.production import ProductionError, fetch_production, pin_content, read_pin
+from onestep.registry.pin import read_pin
+from onestep.registry.production import ProductionError, champion_content, fetch_production
 from onestep.registry.promotion import PIN, merge, promote
 from onestep.storage import StorageError, sha256_folder
+from tests.pins import FIRST
 from tests.toy_project import reproduce, run
 
 Retrain = Callable[..., None]
@@ -20,7 +22,7 @@ def files(folder: Path) -> list[str]:
 def test_without_a_champion_the_folder_holds_the_marker_alone(project: Path) -> None:
     fetch_production(project / PIN, project / "models/production", project)
     assert files(project / "models/production") == ["champion.json"]
-    assert json.loads((project / "models/production/champion.json").read_text()) == pin_content(None)
+    assert json.loads((project / "models/production/champion.json").read_text()) == champion_content(None)
 
 
 def test_pinned_champion_comes_out_as_it_was_when_the_workspace_has_moved_on(project: Path, retrain: Retrain) -> None:
@@ -52,24 +54,31 @@ def test_champion_that_is_nowhere_is_refused_and_leaves_no_folder(project: Path)
 
 def test_champion_whose_bytes_are_not_the_pinned_ones_is_refused(project: Path) -> None:
     promote(project)
-    pin = {"champion": {"tag": "onestep@v1.0.0", "sha256": "0" * 64}}
+    pin = FIRST | {"champion": {"tag": "onestep@v1.0.0", "sha256": "0" * 64}}
     (project / PIN).write_text(json.dumps(pin))
     with pytest.raises(ProductionError, match=f"sha256 {sha256_folder(project / 'models/onestep')}, but 000"):
         fetch_production(project / PIN, project / "out", project)
 
 
 def test_pinned_tag_that_is_not_here_is_named(project: Path) -> None:
-    (project / PIN).write_text(json.dumps({"champion": {"tag": "onestep@v7.0.0", "sha256": "0" * 64}}))
+    (project / PIN).write_text(json.dumps(FIRST | {"champion": {"tag": "onestep@v7.0.0", "sha256": "0" * 64}}))
     with pytest.raises(ProductionError, match=r"onestep@v7\.0\.0 is not a tag here: run git fetch --tags"):
         fetch_production(project / PIN, project / "out", project)
 
 
 @pytest.mark.parametrize(
-    "content", [{}, {"champion": {"tag": "latest", "sha256": "0" * 64}}, {"champion": None, "extra": 1}]
+    ("content", "key"),
+    [
+        ({}, "champion"),
+        (FIRST | {"champion": {"tag": "latest", "sha256": "0" * 64}}, "champion.tag"),
+        (FIRST | {"extra": 1}, "extra"),
+        (FIRST | {"alpha": 1.5}, "alpha"),
+        ({k: v for k, v in FIRST.items() if k != "ledger"}, "ledger"),
+    ],
 )
-def test_pin_of_another_shape_is_refused_by_name(tmp_path: Path, content: dict[str, object]) -> None:
+def test_pin_of_another_shape_is_refused_by_name(tmp_path: Path, content: dict[str, object], key: str) -> None:
     (tmp_path / "production.json").write_text(json.dumps(content))
-    with pytest.raises(StorageError, match=r"production\.json: \w+"):
+    with pytest.raises(StorageError, match=rf"production\.json: {key}: .*onestep ledger offer"):
         read_pin(tmp_path / "production.json")
 
 

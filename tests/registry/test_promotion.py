@@ -8,10 +8,12 @@ import pytest
 
 from onestep.registry import promotion
 from onestep.registry.graph import GraphError, changes
-from onestep.registry.production import champion, read_pin
+from onestep.registry.pin import read_pin
+from onestep.registry.production import champion
 from onestep.registry.promotion import AlreadyChampion, NotReproduced, PromotionRace, PromotionRefused, merge, promote
 from onestep.registry.repository import Repository
 from onestep.storage import sha256_folder
+from tests.pins import FIRST
 from tests.toy_project import run
 
 Retrain = Callable[..., None]
@@ -62,8 +64,8 @@ def test_promoted_commit_holds_the_run_and_the_pin_it_was_judged_against(project
     } <= set(files)
     assert not [path for path in files if path.startswith(("models/onestep", "data/clips"))]
     assert run(project, "git", "show", f"{done.commit}:dvc.lock") == (project / "dvc.lock").read_text()
-    assert json.loads(run(project, "git", "show", f"{done.commit}:data/production.json")) == {"champion": None}
-    assert json.loads(run(project, "git", "show", f"{done.branch}:data/production.json")) == {
+    assert json.loads(run(project, "git", "show", f"{done.commit}:data/production.json")) == FIRST
+    assert json.loads(run(project, "git", "show", f"{done.branch}:data/production.json")) == FIRST | {
         "champion": {"tag": "onestep@v1.0.0", "sha256": sha256_folder(project / "models/onestep")}
     }
     assert run(project, "git", "rev-parse", f"{done.branch}^").strip() == done.commit
@@ -268,7 +270,7 @@ def test_merge_brings_lock_and_pin_and_keeps_other_work(project: Path) -> None:
     merge(project, done.branch)
     assert run(project, "git", "rev-parse", "main") == run(project, "git", "rev-parse", done.branch)
     assert run(project, "git", "status", "--porcelain").splitlines() == [" M notes.txt"]
-    pinned = read_pin(project / promotion.PIN)
+    pinned = read_pin(project / promotion.PIN).champion
     assert pinned is not None
     assert pinned.tag == "onestep@v1.0.0"
 

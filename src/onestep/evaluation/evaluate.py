@@ -26,11 +26,14 @@ from onestep.evaluation.distances import (
 )
 from onestep.evaluation.judge import load_judge
 from onestep.evaluation.measuring import Measured, Ruler, make_ruler, measure, read_measured
-from onestep.evaluation.samples import Samples, read_samples
-from onestep.storage import replacing, replacing_folder, write_json
+from onestep.evaluation.paired_tests import Comparison, paired_tests
+from onestep.evaluation.samples import RECORD, Samples, read_samples
+from onestep.storage import read_json, replacing, replacing_folder, sha256_folder, write_json
 
 CANDIDATE = "onestep"
+CHAMPION = "champion"
 REAL = "real"
+NOT_MODELS = (REAL, "real-vae")
 METRICS_FILE = "metrics.json"
 PER_PROMPT = "per_prompt.parquet"
 PLOTS = "plots"
@@ -50,14 +53,24 @@ class Reference:
     splits: dict[str, int]
 
 
-def evaluate(samples: Sequence[Path], clips: Path, judge: Path, out: Path, settings: EvaluateSettings) -> None:
+def evaluate(
+    samples: Sequence[Path],
+    clips: Path,
+    judge: Path,
+    out: Path,
+    settings: EvaluateSettings,
+    comparison: Comparison | None = None,
+) -> None:
     """Write `metrics.json`, `per_prompt.parquet` and `plots/` into the folder `out`; the same inputs give the same bytes.
 
     samples: the families' folders; clips: holds the prompts' own real clips and the reference. The row `real` is the
     prompts' own clips; the reference is other real clips, so that `real` is a ceiling and not a comparison with itself.
-    Raises `EvaluationError` or `SamplesError`.
+    comparison: what the run was offered; the candidate is then tested against the champion, or against every other
+    model where there is none. Raises `EvaluationError` or `SamplesError`.
     """
     found = read_samples(samples)
+    if comparison:
+        _require_offered(comparison, judge, samples)
     if len(found.prompts) < _MIN_CLIPS:
         raise EvaluationError(
             f"{len(found.prompts)} prompts give no intervals: the nearest legal samples.prompts is {_MIN_CLIPS}"
@@ -67,6 +80,9 @@ def evaluate(samples: Sequence[Path], clips: Path, judge: Path, out: Path, setti
     measured = dict(measure_each(found, clips, ruler))
     draws = make_draws(len(found.prompts), len(reference.features), settings.resamples, settings.seed)
     report = summarise(measured, reference, ruler, draws, settings)
+    if comparison and CANDIDATE in measured:
+        report["tests"] = tests(measured, reference, comparison)
+        report["comparison"] = {"alpha": comparison.alpha, "seed": comparison.seed, "candidate": _model_of(samples)}
     report["settings"] = {s.name: {"steps": s.steps, "guidance": s.guidance} for s in found.sets}
     write_json(out / METRICS_FILE, report)
     with replacing(out / PER_PROMPT) as partial:
@@ -157,6 +173,17 @@ def summarise(
     }
 
 
+def tests(measured: dict[str, Measured], reference: Reference, comparison: Comparison) -> dict[str, Any]:
+    """`{"onestep vs champion": {metric: {"p_value", "difference", "permutations"}}}`."""
+    others = [CHAMPION] if CHAMPION in measured else [n for n in measured if n not in (CANDIDATE, *NOT_MODELS)]
+    return {
+        f"{CANDIDATE} vs {other}": paired_tests(
+            measured[CANDIDATE], measured[other], reference.features, reference.patches, comparison
+        )
+        for other in others
+    }
+
+
 def per_prompt(measured: dict[str, Measured], ruler: Ruler) -> pd.DataFrame:
     """One row per model and prompt: the per-clip metrics, and the word that the judge saw of each attribute."""
     parts = []
@@ -184,3 +211,27 @@ def plots(report: dict[str, Any], samples: Samples) -> dict[str, pd.DataFrame]:
 def _described(name: str) -> dict[str, str]:
     metric = metrics.metric_named(name)
     return {"better": metric.better, "unit": metric.unit, "title": metric.title, "definition": metric.definition}
+
+
+def _require_offered(comparison: Comparison, judge: Path, samples: Sequence[Path]) -> None:
+    found = sha256_folder(judge)
+    if comparison.judge not in (None, found):
+        raise EvaluationError(
+            f"{judge} has sha256 {found}, but data/production.json pins {comparison.judge}: a ruler must not move during a "
+            "comparison; run onestep ledger offer to begin one with the new judge"
+        )
+    for folder in samples:
+        if (folder / RECORD).is_file() and read_json(folder / RECORD)["seed"] != comparison.seed:
+            raise EvaluationError(
+                f"{folder} was sampled with another seed than the {comparison.seed} of data/production.json: run dvc repro"
+            )
+
+
+def _model_of(samples: Sequence[Path]) -> str | None:
+    """The sha256 of the candidate's folder, as its samples record it."""
+    for folder in samples:
+        if (folder / RECORD).is_file():
+            record = read_json(folder / RECORD)
+            if any(entry["name"] == CANDIDATE for entry in record["samples"]):
+                return record.get("model_sha256")
+    return None

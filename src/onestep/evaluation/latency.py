@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from onestep.config import LatencySettings, SamplesSettings
+from onestep.config import LatencySettings, SamplingSettings
 from onestep.evaluation.sampling import Setting, teacher_settings
 from onestep.models.pipeline import VideoPipeline, load_pipeline
 from onestep.storage import write_json
@@ -36,7 +36,7 @@ def measure(functions: Mapping[str, Callable[[], None]], repeats: int) -> dict[s
 
 
 def latency(
-    student: Path, base: Path, out: Path, tokens: int, samples: SamplesSettings, settings: LatencySettings
+    student: Path, base: Path, out: Path, tokens: int, samples: SamplingSettings, settings: LatencySettings
 ) -> None:
     """Time the student and every teacher setting in turn and write `latency.json`.
 
@@ -48,7 +48,10 @@ def latency(
     size = (int(record["frames"]), int(record["height"]), int(record["width"]))
     denoiser: dict[str, Callable[[], None]] = {}
     whole: dict[str, Callable[[], None]] = {}
-    ways = [("student", Setting("onestep", 1, 1.0)), *(("teacher", way) for way in teacher_settings(samples))]
+    ways = [
+        ("student", Setting("onestep", 1, 1.0)),
+        *(("teacher", way) for way in teacher_settings(samples.with_seed(0))),
+    ]
     for role, way in ways:
         run = _Run(pipelines[role], way, size, tokens, settings.batch)
         denoiser[way.name], whole[way.name] = run.denoise, run.whole

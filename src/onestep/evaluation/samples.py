@@ -84,7 +84,9 @@ def read_samples(folders: Sequence[Path]) -> Samples:
         if not pd.read_parquet(folder / PROMPTS).equals(prompts):
             raise SamplesError(f"{folder} has other prompts than {present[0]}: sample both again from the same clips")
         if record["seed"] != records[present[0]]["seed"]:
-            raise SamplesError(f"{folder} has other noise than {present[0]}: sample both again with one samples.seed")
+            raise SamplesError(
+                f"{folder} has other noise than {present[0]}: sample both again with one data/production.json"
+            )
         for entry in record["samples"]:
             if entry["name"] in sets:
                 raise SamplesError(f"{folder} has a second set named {entry['name']}: pass each family once")

@@ -20,8 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onestep.config import GateSettings
-from onestep.registry.production import read_pin
-from onestep.registry.rules import CANDIDATE, RULES, Evidence, RuleResult
+from onestep.registry.evidence import CANDIDATE, Evidence, GateError, RuleResult
+from onestep.registry.paired_rules import standard_errors
+from onestep.registry.pin import Pin, read_pin
+from onestep.registry.rules import RULES
+from onestep.registry.spending import NIGHTS, alpha_without_promotion, detectable
 from onestep.storage import StorageError, read_json, sha256_file, write_json
 
 Verdict = Literal["promote", "hold", "reject"]
@@ -29,27 +32,65 @@ Verdict = Literal["promote", "hold", "reject"]
 VERDICT = "reports/verdict.json"
 
 
-def gate(metrics: Path, latency: Path, validation: Path, production: Path, out: Path, settings: GateSettings) -> None:
+def gate(
+    metrics: Path, latency: Path, validation: Path, production: Path, seeds: Path, out: Path, settings: GateSettings
+) -> None:
     """Write the verdict on the candidate: the rules' results, one summary sentence, and the sha256 of what was read.
 
-    Raises `GateError` when a rule names an unknown metric, `StorageError` when a report is missing or broken.
+    seeds: a folder with the `metrics.json` of models trained alike with other seeds. Raises `GateError` when a rule names
+    an unknown metric or the pin offers more alpha than there is, `StorageError` when a report is missing or broken.
     """
     files = {"metrics": metrics, "latency": latency, "validation": validation, "production": production}
-    evidence = Evidence(read_json(metrics), read_json(latency), read_json(validation), read_pin(production) is not None)
-    write_json(out, judge(evidence, settings) | {"inputs": {name: sha256_file(path) for name, path in files.items()}})
+    others = {path.name: path for path in sorted(seeds.glob("*.json"))}
+    pin = read_pin(production)
+    _require_affordable(pin, production, settings)
+    evidence = Evidence(
+        read_json(metrics),
+        read_json(latency),
+        read_json(validation),
+        pin,
+        {name: read_json(path) for name, path in others.items()},
+    )
+    read = files | {f"seeds/{name}": path for name, path in others.items()}
+    write_json(out, judge(evidence, settings) | {"inputs": {name: sha256_file(path) for name, path in read.items()}})
 
 
 def judge(evidence: Evidence, settings: GateSettings) -> dict[str, Any]:
-    """The verdict as JSON-able content: `verdict`, `reason`, `rules`, `unmeasured` metrics with their reasons."""
+    """The verdict as JSON-able content.
+
+    `verdict`, `reason`, `rules`, `unmeasured` metrics with their reasons, what the run was offered (`comparison`, `alpha`,
+    `champion`, `ledger`), and `power`: the smallest true difference found in four of five comparisons, by nights without
+    a promotion.
+    """
     results = [result for rule in RULES for result in rule(evidence, settings)]
     verdict, reason = decide(results)
+    pin = evidence.pin
     return {
         "candidate": CANDIDATE,
+        "champion": pin.champion.tag if pin.champion else None,
+        "comparison": pin.comparison,
+        "alpha": pin.alpha,
+        "ledger": pin.ledger,
         "verdict": verdict,
         "reason": reason,
         "rules": [asdict(result) | {"passed": result.passed} for result in results],
         "unmeasured": dict(evidence.metrics.get("unmeasured", {})),
+        "power": power_table(evidence, {n: alpha_without_promotion([], n, settings) for n in NIGHTS}, settings),
     }
+
+
+def power_table(evidence: Evidence, alphas: Mapping[int, float], settings: GateSettings) -> list[dict[str, Any]]:
+    """For each night, its alpha and the smallest true difference of each metric that is found with a chance of 0.8."""
+    errors = standard_errors(evidence, settings)
+    share = len(errors) if evidence.has_champion else 1
+    return [
+        {
+            "night": night,
+            "alpha": _rounded(alpha),
+            "detectable": {name: _rounded(detectable(error, alpha / share)) for name, error in errors.items()},
+        }
+        for night, alpha in alphas.items()
+    ]
 
 
 def decide(results: Iterable[RuleResult]) -> tuple[Verdict, str]:
@@ -77,13 +118,29 @@ def read_verdict(root: Path, path: str = VERDICT) -> dict[str, Any]:
 def as_markdown(verdict: Mapping[str, Any]) -> str:
     """A verdict as a page: the sentence, and every rule with its numbers."""
     lines = [f"# {str(verdict['verdict']).capitalize()}", "", verdict["reason"], ""]
-    lines += ["| rule | outcome | observed | interval | limit |", "|---|---|---|---|---|"]
+    lines += ["| rule | outcome | observed | interval | limit | p (alpha) |", "|---|---|---|---|---|---|"]
     for rule in verdict["rules"]:
         low, high = rule.get("low"), rule.get("high")
         interval = "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
         numbers = ("" if rule.get(key) is None else f"{rule[key]:.4g}" for key in ("observed", "limit"))
         observed, limit = numbers
-        lines.append(f"| {rule['name']} | {rule['outcome']} | {observed} | {interval} | {limit} |")
+        test = "" if rule.get("p_value") is None else f"{rule['p_value']:.2g} ({rule['alpha']:.2g})"
+        lines.append(f"| {rule['name']} | {rule['outcome']} | {observed} | {interval} | {limit} | {test} |")
     if unmeasured := verdict.get("unmeasured"):
         lines += ["", *(f"Not measured: {name} ({reason})." for name, reason in sorted(unmeasured.items()))]
     return "\n".join(lines) + "\n"
+
+
+def _require_affordable(pin: Pin, path: Path, settings: GateSettings) -> None:
+    """Refuse a pin that offers more than any history could: the ledger itself is checked when the verdict enters it."""
+    most = alpha_without_promotion([], 1, settings) if pin.comparison == 1 else settings.alpha
+    if pin.alpha > most * (1 + 1e-9):
+        raise GateError(
+            f"{path} offers alpha {pin.alpha:g} to comparison {pin.comparison}, which can have at most {most:g} by "
+            "params.yaml (gate.alpha, gate.initial_wealth): run onestep ledger offer"
+        )
+
+
+def _rounded(number: float) -> float:
+    """Six digits, so that the last bits of another machine's library do not show."""
+    return float(f"{number:.6g}")

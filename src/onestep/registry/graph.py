@@ -133,6 +133,20 @@ def kept_in_git(root: Path) -> list[str]:
     return sorted(path.relative_to(top).as_posix() for path in paths if path.exists())
 
 
+def code_files(root: Path) -> list[str]:
+    """The files that stages depend on and no stage makes, and the graph itself, relative to `root`: code and its lock.
+
+    Folders are data, settings are read through their own keys: neither is here.
+    """
+    with open_graph(root) as repo:
+        top = Path(repo.root_dir)
+        made = {out.fs_path for out in repo.index.outs}
+        deps = {dep.fs_path for dep in repo.index.deps if dep.is_in_repo and not isinstance(dep, _settings())}
+        graphs = {stage.path for stage in repo.index.stages if Path(stage.path).name == GRAPH}
+    paths = {Path(path) for path in (deps - made) | graphs}
+    return sorted(path.relative_to(top).as_posix() for path in paths if path.is_file())
+
+
 def push(root: Path) -> bool:
     """Copy the run's data to the default remote; false when the project has none. Raises `GraphError`."""
     with open_graph(root) as repo:
@@ -143,6 +157,13 @@ def push(root: Path) -> bool:
         except Exception as error:  # every kind of remote fails in its own way
             raise GraphError(f"dvc push failed, nothing was promoted: {error}") from error
     return True
+
+
+def _settings() -> type[Any]:
+    from dvc.dependency.param import ParamsDependency
+
+    kind: type[Any] = ParamsDependency
+    return kind
 
 
 def _address(stage: Any, top: Path) -> str:

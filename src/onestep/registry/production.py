@@ -6,36 +6,18 @@ Two things know the champion, on purpose. The tags are the truth: the highest `N
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
 
 from onestep.registry.graph import artifact_path
+from onestep.registry.pin import PinnedChampion, read_pin
 from onestep.registry.repository import Repository
-from onestep.storage import StorageError, read_json, replacing_folder, sha256_folder, write_json
+from onestep.storage import replacing_folder, sha256_folder, write_json
 
 MODEL = "onestep"
 CLIPS = "clips"
 STAGE = "prod"
 MARKER = "champion.json"
 INDEX = "clips.parquet"
-
-
-class PinnedChampion(BaseModel):
-    """A model by its version tag, and the sha256 of its folder."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tag: Annotated[str, Field(pattern=r"^[\w/-]+@v\d+\.\d+\.\d+$")]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Pin(BaseModel):
-    """The content of `data/production.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    champion: PinnedChampion | None
 
 
 @dataclass(frozen=True)
@@ -54,21 +36,9 @@ class ProductionError(RuntimeError):
     """The champion cannot be read or fetched; the message names the tag or file."""
 
 
-def read_pin(path: Path) -> PinnedChampion | None:
-    """The champion that a `data/production.json` pins; null where it pins none. Raises `StorageError`."""
-    try:
-        return Pin.model_validate(read_json(path)).champion
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"])) or "the file"
-        raise StorageError(
-            f"{path}: {key}: {problem['msg']}; without a champion it reads {{'champion': null}}"
-        ) from error
-
-
-def pin_content(champion: PinnedChampion | None) -> dict[str, Any]:
-    """What `data/production.json` holds for a champion."""
-    return Pin(champion=champion).model_dump()
+def champion_content(pinned: PinnedChampion | None) -> dict[str, Any]:
+    """What the marker says of the champion."""
+    return {"champion": pinned.model_dump() if pinned else None}
 
 
 def champion(root: Path, name: str = MODEL) -> Champion | None:
@@ -143,14 +113,14 @@ def fetch_production(pin: Path, out: Path, root: Path = Path()) -> None:
     """Make the folder of the pinned champion: its pipeline, `clips.parquet` of the data it learned from, a marker.
 
     The bytes come from DVC's cache or remote at the champion's tag. Without a champion the folder holds the marker
-    alone: `champion.json`, whose content is that of the pin. Raises `ProductionError` when the tag is missing or the
+    alone: `champion.json`, which says which champion the pin names. Raises `ProductionError` when the tag is missing or the
     model is not the pinned one, to the byte.
     """
-    pinned = read_pin(pin)
+    pinned = read_pin(pin).champion
     with replacing_folder(out) as partial:
         if pinned is not None:
             _export(root, pinned, partial)
-        write_json(partial / MARKER, pin_content(pinned))
+        write_json(partial / MARKER, champion_content(pinned))
 
 
 def _export(root: Path, pinned: PinnedChampion, target: Path) -> None:

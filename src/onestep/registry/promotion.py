@@ -24,17 +24,15 @@ from typing import Any
 
 from onestep.registry import graph
 from onestep.registry.gates import VERDICT, read_verdict
+from onestep.registry.pin import PinnedChampion, read_pin
 from onestep.registry.production import (
     CLIPS,
     MODEL,
     STAGE,
     Champion,
-    PinnedChampion,
     Registered,
     assignments,
     champion,
-    pin_content,
-    read_pin,
     registered,
 )
 from onestep.registry.repository import GitError, RefUpdate, Repository
@@ -101,7 +99,7 @@ def promote(root: Path, verdict: str = VERDICT, metrics: str = METRICS, pin: str
     if previous and previous.sha256 == sha256:
         raise AlreadyChampion(f"this model is in production already, as {previous.version_tag} ({previous.tag})")
 
-    _require_judged_against(previous, read_pin(root / pin), pin)
+    _require_judged_against(previous, read_pin(root / pin).champion, pin)
     number = max((a.number for a in assignments(root)), default=0) + 1
 
     head = repository.head()
@@ -164,7 +162,8 @@ def _record(repository: Repository, candidate: _Candidate, pushed: bool) -> Prom
     stage_tag = f"{MODEL}#{STAGE}#{candidate.number}"
 
     pinned = PinnedChampion(tag=version_tag, sha256=candidate.sha256)
-    content = json.dumps(pin_content(pinned), indent=2, sort_keys=True) + "\n"
+    pin = read_pin(repository.root / candidate.pin).model_copy(update={"champion": pinned})
+    content = json.dumps(pin.content(), indent=2, sort_keys=True) + "\n"
     pin_tree = repository.tree_with(commit, candidate.pin, content.encode())
     pin_commit = repository.commit(pin_tree, commit, f"Pin {version_tag} as the champion\n")
     message = f"sha256: {candidate.sha256}\nrun: {candidate.run}"

@@ -109,9 +109,15 @@ class Repository:
             self.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{prefix}{path}", env=env)
             return self.git("write-tree", env=env)
 
-    def commit(self, tree: str, parent: str, message: str) -> str:
-        """Write a commit object that no ref names yet."""
-        return self.git(*self._identity(), "commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
+    def tree_of(self, files: Mapping[str, bytes]) -> str:
+        """A tree of these files alone, by name; no folders."""
+        blobs = {name: self.git("hash-object", "-w", "--stdin", stdin=content) for name, content in files.items()}
+        return self.git("mktree", stdin="".join(f"100644 blob {blob}\t{name}\n" for name, blob in blobs.items()))
+
+    def commit(self, tree: str, parent: str | None, message: str) -> str:
+        """Write a commit object that no ref names yet; without a parent it begins a history of its own."""
+        parents = ("-p", parent) if parent else ()
+        return self.git(*self._identity(), "commit-tree", tree, *parents, "-F", "-", stdin=message)
 
     def tag(self, name: str, target: str, message: str) -> str:
         """Write an annotated tag object that no ref names yet."""
