@@ -76,6 +76,14 @@ def reproduce(root: Path) -> None:
         repo.reproduce()
 
 
+def offer(root: Path) -> None:
+    """Enter the next comparison in the ledger, by the shipped rules, and pin it."""
+    from onestep.config import load_params
+    from onestep.registry import attempts
+
+    attempts.offer(root, load_params(Path(__file__).parents[1] / "params.yaml").gate, None)
+
+
 @pytest.fixture(autouse=True)
 def tools_of_this_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -123,10 +131,12 @@ def remote(project: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def retrain(project: Path) -> Callable[[int], None]:
-    """Train again with another setting, from `dvc repro`."""
+    """Train again with another setting, from `dvc repro`; `offered` as the ledger's next comparison."""
 
-    def train(learning_rate: int, verdict: str = "promote") -> None:
+    def train(learning_rate: int, verdict: str = "promote", offered: bool = False) -> None:
         (project / "params.yaml").write_text(f"learning_rate: {learning_rate}\nverdict: {verdict}\n")
+        if offered:
+            offer(project)
         reproduce(project)
 
     return train

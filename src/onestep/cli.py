@@ -11,6 +11,8 @@ import typer
 
 from onestep import cli_nights
 from onestep.ledger_commands import app as ledger
+from onestep.lineage_commands import app as lineage
+from onestep.registry_commands import app as registry
 
 app = typer.Typer(
     help="Turn a multi-step video diffusion model into a one-step generator, on your own footage.",
@@ -23,6 +25,8 @@ app.add_typer(pretrain, name="pretrain", rich_help_panel="Making a base model")
 
 Production = Annotated[Path, typer.Argument(help="data/production.json: what this run is judged against.")]
 app.add_typer(ledger, name="ledger", rich_help_panel="By hand")
+app.add_typer(lineage, name="lineage", rich_help_panel="By hand")
+app.add_typer(registry)
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.")]
 Out = Annotated[Path, typer.Option(help="Where the result goes.")]
@@ -264,24 +268,6 @@ def report(
     settings = _params(params).evaluate
     write_report(metrics, samples, clips, out, settings, latency, verdict, folders)
     write_picture(metrics, samples, clips, picture, settings)
-
-
-@app.command(rich_help_panel=HAND)
-def promote(
-    merge: Annotated[
-        bool, typer.Option(help="Also merge the promoted run into the branch that is checked out.")
-    ] = False,
-) -> None:
-    """Record this run on `runs/<id>` and register its model, if the verdict allows it; your branch stays as it is."""
-    from onestep.registry.promotion import merge as merge_run
-    from onestep.registry.promotion import promote as run
-
-    promotion = run(Path())
-    print(f"promoted {promotion.version_tag}: recorded on {promotion.branch}")
-    if merge:
-        merge_run(Path(), promotion.branch)
-    else:
-        print(f"to take it into your branch: git merge {promotion.branch}")
 
 
 @app.command(rich_help_panel=HAND)

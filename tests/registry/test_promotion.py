@@ -1,17 +1,17 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from onestep.registry import promotion
+from onestep.registry import ledger, promotion
 from onestep.registry.graph import GraphError, changes
 from onestep.registry.pin import read_pin
 from onestep.registry.production import champion
 from onestep.registry.promotion import AlreadyChampion, NotReproduced, PromotionRace, PromotionRefused, merge, promote
-from onestep.registry.repository import Repository
+from onestep.registry.repository import RefUpdate, Repository
 from onestep.storage import sha256_folder
 from tests.pins import FIRST
 from tests.toy_project import run
@@ -80,7 +80,7 @@ def test_run_id_is_the_same_for_the_same_content(project: Path, finished_project
 def test_second_promotion_takes_the_next_version_and_number(project: Path, retrain: Retrain) -> None:
     first = promote(project)
     merge(project, first.branch)
-    retrain(2)
+    retrain(2, offered=True)
     second = promote(project)
     assert (first.version_tag, first.stage_tag) == ("onestep@v1.0.0", "onestep#prod#1")
     assert (second.version_tag, second.stage_tag) == ("onestep@v1.1.0", "onestep#prod#2")
@@ -199,18 +199,18 @@ def test_failed_push_promotes_nothing(project: Path, remote: Path) -> None:
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    update = Repository.update
+    move = promotion.move
 
-    def late(self: Repository, updates: object) -> None:
-        monkeypatch.setattr(Repository, "update", update)
+    def late(repository: Repository, updates: Sequence[RefUpdate]) -> None:
         winner = run(project, sys.executable, "-c", RIVAL)
         assert winner.strip() == "onestep#prod#1"
-        update(self, updates)  # type: ignore[arg-type]
+        move(repository, updates)
 
-    monkeypatch.setattr(Repository, "update", late)
+    monkeypatch.setattr(promotion, "move", late)
     with pytest.raises(PromotionRace, match=r"another promotion was faster, the champion is now onestep@v1\.0\.0"):
         promote(project)
     assert run(project, "git", "tag").split() == ["onestep#prod#1", "onestep@v1.0.0"]
+    assert [entry.kind for entry in ledger.read(Repository(project))] == ["attempt", "verdict", "promotion"]
 
 
 def test_promotion_that_another_overtakes_during_its_push_is_told(
@@ -239,29 +239,6 @@ from pathlib import Path
 from onestep.registry.promotion import promote
 print(promote(Path(".")).stage_tag)
 """
-
-
-@pytest.mark.parametrize("survivors", [0, 1, 2])
-def test_kill_between_refs_leaves_the_old_champion_and_the_next_attempt_completes(
-    project: Path, monkeypatch: pytest.MonkeyPatch, survivors: int
-) -> None:
-    update = Repository.update
-
-    def killed(self: Repository, updates: list[object]) -> None:
-        if updates[:survivors]:
-            update(self, updates[:survivors])  # type: ignore[arg-type]
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Repository, "update", killed)
-        with pytest.raises(KeyboardInterrupt):
-            promote(project)
-    assert champion(project) is None
-    done = promote(project)
-    now = champion(project)
-    assert now is not None
-    assert (now.tag, now.version_tag, now.commit) == ("onestep#prod#1", "onestep@v1.0.0", done.commit)
-    assert run(project, "git", "branch", "--list", "runs/*").split() == [done.branch]
 
 
 def test_merge_brings_lock_and_pin_and_keeps_other_work(project: Path) -> None:

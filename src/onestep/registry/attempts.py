@@ -182,7 +182,10 @@ _WHAT = {
 def _require_current(entries: Sequence[Entry], pin: Pin) -> None:
     """Raise `LedgerMoved` unless all that came after the pin's attempt belongs to its own comparison."""
     again = "run onestep ledger offer and dvc repro"
-    place = next((i for i, entry in enumerate(entries) if entry.sha256 == pin.ledger), None)
+    if pin.ledger == ledger.GENESIS:  # comparison 1 without a ledger: its attempt was entered with its verdict
+        place: int | None = 0
+    else:
+        place = next((i for i, entry in enumerate(entries) if entry.sha256 == pin.ledger), None)
     if place is None:
         raise LedgerMoved(f"the ledger has no entry with the head {pin.ledger[:12]} of {PIN}: {again}")
     opened = entries[place].content

@@ -119,10 +119,13 @@ class Repository:
         parents = ("-p", parent) if parent else ()
         return self.git(*self._identity(), "commit-tree", tree, *parents, "-F", "-", stdin=message)
 
-    def tag(self, name: str, target: str, message: str) -> str:
-        """Write an annotated tag object that no ref names yet."""
+    def tag_content(self, name: str, target: str, message: str) -> str:
+        """The content of an annotated tag, before it is signed."""
         tagger = self.git(*self._identity(), "var", "GIT_COMMITTER_IDENT")
-        content = f"object {target}\ntype commit\ntag {name}\ntagger {tagger}\n\n{message}\n"
+        return f"object {target}\ntype commit\ntag {name}\ntagger {tagger}\n\n{message}\n"
+
+    def write_tag(self, content: str) -> str:
+        """Write an annotated tag object that no ref names yet."""
         return self.git("mktag", stdin=content)
 
     def update(self, updates: Sequence[RefUpdate]) -> None:

@@ -1,0 +1,353 @@
+"""What made a model: read from the finished working copy and from git, as a record.
+
+No secrets and no machine paths: credentials in URLs and the folders of absolute paths are left out.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from onestep.registry import blobs, graph
+from onestep.registry.objects import Objects, open_objects
+from onestep.registry.production import CLIPS, INDEX
+from onestep.registry.record import (
+    Environment,
+    Hardware,
+    Item,
+    Licence,
+    Record,
+    StageRecord,
+    ValidationRecord,
+    VerdictRecord,
+    sha256_of,
+    to_lines,
+)
+from onestep.registry.repository import Repository
+
+LOCK = "constraints.txt"
+VALIDATION = "reports/validation.json"
+FLOW_RUN = "PREFECT__FLOW_RUN_ID"
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+QUARANTINE = "quarantine.parquet"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that git knows already: its id, the user's commit, and the commit that holds the run's files."""
+
+    id: str
+    source_commit: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A record and the two files that it names by sha256."""
+
+    record: Record
+    manifest: bytes
+    sources: bytes
+
+
+def collect(
+    root: Path,
+    run: Run,
+    model: str,
+    verdict: str,
+    metrics: str,
+    ledger_head: str,
+    moment: str,
+    flow_run: str | None = None,
+) -> Collected:
+    """Everything that is known of the finished run in the working copy at `root`.
+
+    Each byte that DVC keeps is read from the cache and hashed anew. Raises `ObjectError` where the cache lacks an
+    object or holds another under its name, `GraphError` where `dvc.yaml` has no artifact `model`.
+    """
+    repository = Repository(root)
+    kept = graph.kept_in_git(root)
+    in_git = blobs.sha256s(repository, run.commit, kept)
+    with open_objects(root) as objects, graph.open_graph(root) as repo:
+        reader = _Reader(objects, in_git, repo)
+        stages = reader.stages()
+        sources = _sources(objects, stages, graph.artifact_path(repository, CLIPS))
+    path = graph.artifact_path(repository, model)
+    files = reader.below(path)
+    manifest, listed = to_lines(reader.rows()), to_lines(sources)
+    read = _reports(repository, run.commit)
+    judged, checked = read(verdict), read(VALIDATION)
+    params = {stage.name: stage.params for stage in stages}
+    record = Record(
+        model=model,
+        path=path,
+        sha256=sha256_of(files),
+        files=files,
+        run=run.id,
+        source_commit=run.source_commit,
+        run_commit=run.commit,
+        dirty=_dirty(repository, run, stages),
+        stages=stages,
+        in_git=in_git,
+        manifest_sha256=hashlib.sha256(manifest).hexdigest(),
+        sources_sha256=hashlib.sha256(listed).hexdigest(),
+        environment=_environment(in_git),
+        hardware=_hardware(),
+        threads=_threads(params),
+        seeds=dict(sorted(_named_seeds(params))),
+        flow_run=flow_run or os.environ.get(FLOW_RUN),
+        verdict=VerdictRecord(
+            path=verdict,
+            sha256=in_git[verdict],
+            verdict=judged["verdict"],
+            reason=judged["reason"],
+            rules={rule["name"]: rule["outcome"] for rule in judged["rules"]},
+        ),
+        validation=ValidationRecord(path=VALIDATION, sha256=in_git[VALIDATION], passed=bool(checked.get("passed")))
+        if checked is not None
+        else None,
+        metrics=(read(metrics) or {}).get("models", {}).get(model, {}),
+        licences=_licences(repository, run.commit),
+        ledger_head=ledger_head,
+        recorded_at=moment,
+    )
+    return Collected(record, manifest, listed)
+
+
+def without_secrets(text: str) -> str:
+    """A command, path or setting without credentials in URLs, signed queries, and the folders of absolute paths."""
+    text = re.sub(r"(\w+://)[^/\s@'\"]+@", r"\1", text)
+    text = re.sub(r"(\w+://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)
+    return re.sub(r"(^|[\s='\"])/(?:[^\s'\"/]+/)+([^\s'\"/]*)", r"\1…/\2", text)
+
+
+def clean(value: Any) -> Any:
+    """A setting as a record holds it: without secrets in any of its strings."""
+    if isinstance(value, str):
+        return without_secrets(value)
+    if isinstance(value, Mapping):
+        return {str(key): clean(inner) for key, inner in value.items()}
+    return [clean(inner) for inner in value] if isinstance(value, list) else value
+
+
+def installed() -> dict[str, str]:
+    """Every installed distribution's version by its normalised name."""
+    from importlib.metadata import distributions
+
+    found = ((dist.metadata["Name"], dist.version) for dist in distributions())
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in sorted(found) if name}
+
+
+class _Reader:
+    """Stages as records; keeps the hashes of every file that DVC keeps."""
+
+    def __init__(self, objects: Objects, in_git: Mapping[str, str], repo: Any) -> None:
+        self._objects, self._in_git, self._repo = objects, in_git, repo
+        self._cached: dict[str, dict[str, tuple[str, str, int]]] = {}
+
+    def stages(self) -> list[StageRecord]:
+        """All stages and imports in the order in which they run; outputs first, since dependencies are among them."""
+        from dvc.repo.reproduce import get_active_graph, plan_repro
+
+        ordered = list(plan_repro(get_active_graph(self._repo.index.graph)))
+        outs = {id(stage): [self._item(out) for out in stage.outs] for stage in ordered}
+        return [
+            StageRecord(
+                name=without_secrets(stage.addressing),
+                cmd=_command(stage),
+                params=clean(_params(stage)),
+                deps=[self._item(dep) for dep in stage.deps if not _is_params(dep)],
+                outs=outs[id(stage)],
+            )
+            for stage in ordered
+        ]
+
+    def below(self, path: str) -> dict[str, str]:
+        """The sha256 of the files of an output, or in a part of one, by path relative to `path`."""
+        for out, files in self._cached.items():
+            if path == out:
+                return {name: sha256 for name, (_, sha256, _) in files.items()}
+            if path.startswith(f"{out}/"):
+                inner = path.removeprefix(f"{out}/")
+                part = {n: f[1] for n, f in files.items() if n == inner or n.startswith(f"{inner}/")}
+                return {name.removeprefix(inner).lstrip("/"): sha256 for name, sha256 in part.items()}
+        part = {n: s for n, s in self._in_git.items() if n == path or n.startswith(f"{path}/")}
+        return {name.removeprefix(path).lstrip("/"): sha256 for name, sha256 in part.items()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The manifest: one row per file that DVC keeps."""
+        return [
+            {"path": f"{out}/{name}" if name else out, "md5": md5, "sha256": sha256, "size": size}
+            for out, files in sorted(self._cached.items())
+            for name, (md5, sha256, size) in sorted(files.items())
+        ]
+
+    def _item(self, entry: Any) -> Item:
+        md5 = entry.hash_info.value if entry.hash_info else None
+        size, files = (entry.meta.size, entry.meta.nfiles) if entry.meta else (None, None)
+        if not entry.is_in_repo:
+            return Item(path=without_secrets(str(entry.def_path)), md5=md5, size=size, files=files, kept="outside")
+        path = Path(entry.fs_path).relative_to(self._repo.root_dir).as_posix()
+        if hasattr(entry, "use_cache") and entry.use_cache and entry.stage.outs and entry in entry.stage.outs:
+            self._hash(path, str(md5))
+        found = self.below(path)
+        kept = "dvc" if any(path == out or path.startswith(f"{out}/") for out in self._cached) else "git"
+        if not found:
+            return Item(path=path, md5=md5, size=size, files=files, kept="outside")
+        sha256 = found[""] if "" in found else sha256_of(found)
+        return Item(path=path, md5=md5, sha256=sha256, size=size, files=files, kept=kept)  # type: ignore[arg-type]
+
+    def _hash(self, path: str, md5: str) -> None:
+        listing = self._objects.listing(md5)
+        hashed = {name: self._objects.hashes(inner) for name, inner in listing.items()}
+        self._cached[path] = {name: (found.md5, found.sha256, found.size) for name, found in hashed.items()}
+
+
+def _is_params(dep: Any) -> bool:
+    from dvc.dependency import ParamsDependency
+
+    return isinstance(dep, ParamsDependency)
+
+
+def _params(stage: Any) -> dict[str, Any]:
+    return {
+        key: value
+        for dep in stage.deps
+        if _is_params(dep) and dep.hash_info
+        for key, value in sorted(dep.hash_info.value.items())
+    }
+
+
+def _command(stage: Any) -> str | None:
+    cmd = getattr(stage, "cmd", None)
+    if cmd is None:
+        return None
+    return without_secrets(cmd if isinstance(cmd, str) else " && ".join(cmd))
+
+
+def _sources(objects: Objects, stages: list[StageRecord], clips: str) -> list[dict[str, Any]]:
+    """Each source file that the clips' index or quarantine names: its sha256 and its clips by split."""
+    item = next((out for stage in stages for out in stage.outs if out.path == clips), None)
+    listing = objects.listing(item.md5) if item and item.md5 and item.kept == "dvc" else {}
+    found: dict[str, dict[str, Any]] = {}
+    for row in _table(objects, listing, INDEX, ("source", "source_sha256", "split", "clip_id")):
+        entry = found.setdefault(row["source"], {"source": row["source"], "sha256": row["source_sha256"], "clips": {}})
+        entry["clips"].setdefault(row["split"], []).append(row["clip_id"])
+    for row in _table(objects, listing, QUARANTINE, ("source", "reason")):
+        entry = found.setdefault(row["source"], {"source": row["source"], "sha256": None, "clips": {}})
+        entry["quarantined"] = sorted({*entry.get("quarantined", []), row["reason"]})
+    return [found[name] for name in sorted(found)]
+
+
+def _table(
+    objects: Objects, listing: Mapping[str, str], name: str, columns: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """The rows of a table of the clips; none where the project's clips have no such table."""
+    import pyarrow
+    import pyarrow.parquet
+
+    if name not in listing:
+        return
+    try:
+        table = pyarrow.parquet.read_table(BytesIO(objects.read(listing[name])))
+    except pyarrow.ArrowInvalid:
+        return
+    if set(columns) <= set(table.column_names):
+        yield from table.select(list(columns)).to_pylist()
+
+
+def _reports(repository: Repository, commit: str) -> Any:
+    def read(path: str) -> Any:
+        found = blobs.tracked(repository, commit, [path])
+        return json.loads(repository.read(commit, path)) if path in found else None
+
+    return read
+
+
+def _dirty(repository: Repository, run: Run, stages: list[StageRecord]) -> list[str]:
+    """Tracked files that differ from the user's commit, what the run itself writes left out.
+
+    Those that the run depends on are in the run's commit as they were; the others took no part in it.
+    """
+    made = {out.path for stage in stages for out in stage.outs} | {graph.LOCK}
+    changed = repository.git("diff", "--name-only", "--relative", "-z", run.source_commit, "--").split("\0")
+    added = repository.git("diff", "--name-only", "--relative", "-z", run.source_commit, run.commit, "--").split("\0")
+    return sorted(path for path in {*changed, *added} - {""} if path not in made and not path.endswith(".gitignore"))
+
+
+def _environment(in_git: Mapping[str, str]) -> Environment:
+    return Environment(
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        lock=LOCK,
+        lock_sha256=in_git.get(LOCK),
+        packages=installed(),
+    )
+
+
+def _hardware() -> Hardware:
+    import psutil
+
+    named = [
+        line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.lower().startswith("model name")
+    ]
+    try:
+        asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)
+        gpus = done.stdout.splitlines() if done.returncode == 0 else []
+    except (OSError, subprocess.TimeoutExpired):
+        gpus = []
+    cpu = named[0] if named else platform.processor() or platform.machine()
+    return Hardware(cpu=cpu, cores=os.cpu_count() or 1, memory_bytes=psutil.virtual_memory().total, gpus=gpus)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _threads(params: Mapping[str, Any]) -> dict[str, int | str]:
+    """The thread counts that the stages were told, and those of the environment."""
+    told: dict[str, int | str] = {}
+    for groups in params.values():
+        machine = groups.get("machine")
+        if isinstance(machine, Mapping) and "threads" in machine:
+            told["machine.threads"] = machine["threads"]
+    return told | {name: os.environ[name] for name in THREADS if name in os.environ}
+
+
+def _named_seeds(value: Any, where: str = "") -> Iterator[tuple[str, int]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            name = f"{where}.{key}" if where else str(key)
+            if re.search(r"(^|_)seed$", str(key)) and isinstance(inner, int):
+                yield name, inner
+            yield from _named_seeds(inner, name)
+
+
+def _licences(repository: Repository, commit: str) -> list[Licence]:
+    artifacts = yaml.safe_load(repository.read(commit, graph.GRAPH)).get("artifacts") or {}
+    found = []
+    for name, entry in sorted(artifacts.items()):
+        meta = entry.get("meta") or {}
+        licence, source = meta.get("licence"), meta.get("source")
+        found.append(
+            Licence(
+                artifact=name,
+                path=entry["path"],
+                licence=str(licence) if licence else None,
+                source=without_secrets(str(source)) if source else None,
+            )
+        )
+    return found
