@@ -26,7 +26,6 @@ TARGET_S = 3.0
 def graph_with(stages: int) -> str:
     """The test's small graph with more stages of nothing between its trainer and its gate."""
     import yaml
-
     from tests.night_project import GRAPH
 
     graph = yaml.safe_load(GRAPH)

@@ -7,24 +7,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.exceptions import TerminationSignal
 
 from flows import page
 from flows.stages import Book, run_stages
-from onestep.config import load_retrain
+from onestep.config import FetchSettings, GateSettings, RetrainSettings, load_group
 from onestep.registry import runs
-from onestep.registry.tried import Attempt, pin_champion
 from onestep.registry.decision import Decision, decide, look
 from onestep.registry.gates import read_verdict
 from onestep.registry.graph import PlannedStage, leading_to, plan
 from onestep.registry.imports import update_imports
 from onestep.registry.morning import Morning, write_morning
-from onestep.registry.publishing import publish
+from onestep.registry.publishing import enter_and_publish, publish
+from onestep.registry.recording import record
 from onestep.registry.runs import Run
+from onestep.registry.signing import find_key
+from onestep.registry.tried import pin_champion
 
+PARAMS = "params.yaml"
 CANDIDATE = "onestep.candidate"
 AGAIN_S = 20  # seconds before something that was away is asked again
 BEFORE_DECISION = "decision"  # in a stage's `meta:`: whether to retrain depends on it
@@ -56,7 +59,8 @@ class Night:
         return self.decision
 
     def train_and_judge(self) -> str:
-        """Run all that is left of the graph; the verdict in one word."""
+        """Enter the attempt in the ledger, then run all that is left of the graph; the verdict in one word."""
+        enter_attempt(self.run)
         self.book.planned = plan(self.run.root)
         run_stages(self.run.root, [s for s in self.book.planned if _waits(s, self.book)], self.book)
         verdict = read_verdict(self.run.root)
@@ -64,19 +68,19 @@ class Night:
         page.show_verdict(self.run.root, verdict)
         return str(verdict["verdict"])
 
-    def publish(self, verdict: str) -> None:
-        """Record the run: data to the remote, then the branch `runs/<id>`."""
-        assert self.decision is not None
-        attempt = Attempt(self.run.id, "", verdict, self.decision.inputs)
-        publish_run(self.run, attempt)
-        self.morning.branch = self.run.branch
+    def publish(self) -> None:
+        """Record the run, refused or not: data to the remote, then the branch `runs/<id>` and the ledger."""
+        self.morning.branch = publish_run(self.run)
 
     def announce(self) -> None:
         """Let the world know that a candidate waits for its promotion; the deployment `promote` listens."""
         emit_event(
             CANDIDATE,
-            resource={"prefect.resource.id": f"{CANDIDATE}.{self.run.id}", "prefect.resource.name": self.run.branch},
-            payload={"branch": self.run.branch, "run": self.run.id},
+            resource={
+                "prefect.resource.id": f"{CANDIDATE}.{self.run.id}",
+                "prefect.resource.name": self.morning.branch,
+            },
+            payload={"branch": self.morning.branch, "run": self.run.id},
         )
 
 
@@ -129,18 +133,29 @@ def bring_in_footage(root: Path) -> list[str]:
 @task(cache_policy=NO_CACHE)
 def decide_whether_to_retrain(root: Path, by_hand: bool) -> Decision:
     """The decision, as an artifact and in the log."""
-    decision = decide(look(root, by_hand), load_retrain(root / "params.yaml"))
+    settings = load_group(GateSettings, root / PARAMS, "gate")
+    decision = decide(look(root, settings, by_hand), load_group(RetrainSettings, root / PARAMS, "retrain"))
     page.show_decision(decision)
     get_run_logger().info(decision.says)
     return decision
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=AGAIN_S)
-def publish_run(run: Run, attempt: Attempt) -> None:
-    """Data first, then the branch: a remote that is away for a moment is asked again."""
-    if runs.recorded(run) is None:
-        runs.record(run, f"Run {run.id}: {attempt.verdict}", attempt.trailers())
-    publish(run)
+def enter_attempt(run: Run) -> None:
+    """The attempt enters the ledger before anybody can see its result; alpha and noise are offered to it."""
+    settings = load_group(GateSettings, run.root / PARAMS, "gate")
+    judge = load_group(FetchSettings, run.root / PARAMS, "judge").sha256
+    pin = enter_and_publish(run, settings, judge)
+    get_run_logger().info(f"comparison {pin.comparison}: alpha {pin.alpha:.3g}, seed {pin.seed}")
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=AGAIN_S)
+def publish_run(run: Run) -> str:
+    """Data first, then the branch, which is returned: a remote that is away for a moment is asked again."""
+    done = record(run.root, find_key(run.project), flow_run=runtime.flow_run.get_id())
+    publish(run, done.branch)
+    get_run_logger().info(f"recorded on {done.branch}; {'signed' if done.signer else 'UNSIGNED: onestep keygen'}")
+    return done.branch
 
 
 def _waits(stage: PlannedStage, book: Book) -> bool:

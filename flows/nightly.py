@@ -3,10 +3,12 @@
 from typing import Literal
 
 from prefect import flow
+from prefect.concurrency.sync import concurrency
 
 from flows.catching_up import cancel_missed_nights
 from flows.night import Night, a_run
 from flows.promote import promote
+from flows.stages import GPU_LEASE_S
 
 Promotion = Literal["at once", "by event", "never"]
 
@@ -36,18 +38,19 @@ def nightly(
 
 
 def train_judge_promote(night: Night, promotion: Promotion, into: str) -> str:
-    """What follows a decision to retrain; returns the headline."""
-    verdict = night.train_and_judge()
-    night.publish(verdict)
-    if verdict != "promote":
-        return night.morning.ended(verdict, night.morning.verdict_says)
-    if promotion == "at once":
-        done = promote(str(night.run.project), night.run.branch, into, night.run.upstream)
-        night.morning.notes += done.notes
-        return night.morning.ended(done.kind, done.says)
+    """What follows a decision to retrain, one run at a time; returns the headline."""
+    with concurrency("attempt", occupy=1, lease_duration=GPU_LEASE_S):
+        verdict = night.train_and_judge()
+        night.publish()
+        if verdict != "promote":
+            return night.morning.ended(verdict, night.morning.verdict_says)
+        if promotion == "at once":
+            done = promote(str(night.run.project), night.morning.branch, into, night.run.upstream)
+            night.morning.notes += done.notes
+            return night.morning.ended(done.kind, done.says)
     if promotion == "by event":
         night.announce()
-    return night.morning.ended("waiting", f"{night.run.branch} may be promoted: {night.morning.verdict_says}")
+    return night.morning.ended("waiting", f"{night.morning.branch} may be promoted: {night.morning.verdict_says}")
 
 
 if __name__ == "__main__":

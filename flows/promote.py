@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from prefect import flow, get_run_logger, pause_flow_run, task
+from prefect import flow, get_run_logger, pause_flow_run, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
@@ -12,10 +12,13 @@ from prefect.input import RunInput
 from flows import page
 from onestep.registry import promotion as registry
 from onestep.registry import runs
+from onestep.registry.attempts import AttemptRefused
 from onestep.registry.gates import as_markdown, read_verdict
-from onestep.registry.promotion import AlreadyChampion, PromotionRefused
+from onestep.registry.ledger import LedgerMoved
+from onestep.registry.promotion import AlreadyChampion, NotReproduced, PromotionRefused
 from onestep.registry.publishing import offer, publish_promotion
 from onestep.registry.runs import Run
+from onestep.registry.signing import find_key
 
 
 class Approval(RunInput):
@@ -59,7 +62,7 @@ def promote(
             if answer.kind != "promoted":
                 page.tell(notify, f"onestep promote: {answer.kind}", answer.says)
                 return answer
-        done = promote_candidate(run, into)
+        done = promote_candidate(run, branch, into)
     finally:
         runs.close(run)
     if approver is not None:
@@ -89,19 +92,21 @@ def ask(approver: str, branch: str, verdict: str, wait_h: float, silence: str) -
 
 
 @task(cache_policy=NO_CACHE)
-def promote_candidate(run: Run, into: str) -> Outcome:
+def promote_candidate(run: Run, branch: str, into: str) -> Outcome:
     """Tags first: they are the truth. Then main is offered lock and pin."""
     log = get_run_logger()
     try:
-        done = registry.promote(run.root)
+        done = registry.promote(run.root, find_key(run.project), flow_run=runtime.flow_run.get_id())
         publish_promotion(run, done)
     except AlreadyChampion as known:
         return Outcome("promoted", str(known))
-    except PromotionRefused as refusal:
+    except (PromotionRefused, NotReproduced, AttemptRefused, LedgerMoved) as refusal:
         log.warning(str(refusal))
         return Outcome("hold", f"not promoted: {refusal}")
-    says = f"{done.version_tag} is in production ({done.stage_tag}), recorded on {run.branch}"
+    says = f"{done.version_tag} is in production ({done.stage_tag}), recorded on {done.branch}; " + (
+        "signed" if done.signer else "UNSIGNED: anybody could have written this record (onestep keygen makes a key)"
+    )
     log.info(says)
-    merged = offer(run, into)
+    merged = offer(run, branch, into)
     (log.info if merged.merged else log.warning)(merged.says)
     return Outcome("promoted", says, [merged.says])

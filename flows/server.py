@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 POOLS = ("cpu", "gpu")
+LIMITS = ("gpu", "attempt")  # one stage on the GPU, and one candidate between its ledger entry and its verdict
 BOOT_S = 300
 SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -67,8 +68,10 @@ def set_up(environment: dict[str, str], project: Path = ROOT) -> None:
         for pool in POOLS:
             with suppress(ObjectAlreadyExists):
                 client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
-        if "gpu" not in [limit.name for limit in client.read_global_concurrency_limits(limit=200, offset=0)]:
-            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="gpu", limit=1))
+        limits = [limit.name for limit in client.read_global_concurrency_limits(limit=200, offset=0)]
+        for name in LIMITS:
+            if name not in limits:
+                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
         known = client.request("POST", "/automations/filter", json={}).json()
         if wanted.name not in [automation["name"] for automation in known]:
             client.create_automation(wanted)

@@ -28,7 +28,8 @@ stages:
     meta: {decision: true}
   production:
     cmd: onestep production data/production.json --out models/production
-    deps: [data/production.json]
+    params:
+      - data/production.json: [champion]
     outs: [models/production]
   drift:
     cmd: python make.py drift data/clips models/production reports/drift.json
@@ -132,7 +133,7 @@ def make_night_project(folder: Path) -> Path:
     (root / "make.py").write_text(MAKE)
     write_night_params(root)
     (root / "data").mkdir()
-    (root / "data" / "production.json").write_text(json.dumps({"champion": None}))
+    (root / "data" / "production.json").write_text(json.dumps(FIRST))
     (root / ".gitignore").write_text("/.onestep/\n/reports/*.html\n")
     run(root, "git", "init", "--quiet", "--initial-branch=main")
     run(root, "git", "config", "user.name", "A Person")
@@ -150,7 +151,8 @@ def make_night_project(folder: Path) -> Path:
 def write_night_params(root: Path, **changes: object) -> None:
     """The shipped rules of retraining, and the toy trainer's settings."""
     shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params = {"retrain": shipped["retrain"], "learning_rate": 1, "verdict": "promote", "in_training": ""} | changes
+    groups = {name: shipped[name] for name in ("retrain", "gate")} | {"judge": {"url": "none", "sha256": None}}
+    params = groups | {"learning_rate": 1, "verdict": "promote", "in_training": ""} | changes
     (root / "params.yaml").write_text(yaml.safe_dump(params))
 
 

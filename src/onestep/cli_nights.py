@@ -25,11 +25,13 @@ def decide(
     params: Annotated[Path, typer.Option("--params", help="The settings file.")] = Path("params.yaml"),
 ) -> None:
     """Whether a night would retrain on these clips, rule by rule (group `retrain` of the settings)."""
-    from onestep.config import load_retrain
+    from onestep.config import GateSettings, RetrainSettings, load_group
     from onestep.registry.decision import decide as run
     from onestep.registry.decision import look
 
-    decision = run(look(Path(), by_hand), load_retrain(params))
+    decision = run(
+        look(Path(), load_group(GateSettings, params, "gate"), by_hand), load_group(RetrainSettings, params, "retrain")
+    )
     for row in decision.as_table():
         print(f"{row['rule']:<20} {row['speaks_for']:<11} {row['observed']} (limit: {row['limit'] or 'none'})")
     print(decision.says)

@@ -292,10 +292,13 @@ def load_params(path: Path) -> Params:
     return read_settings(Params, path)
 
 
-def load_retrain(path: Path) -> RetrainSettings:
-    """The rules of retraining alone, whatever else a project's `params.yaml` holds; raises `SettingsError`."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return parse_settings(RetrainSettings, content.get("retrain", {}), f"{path}: retrain")
+def load_group(kind: type[AnySettings], path: Path, group: str) -> AnySettings:
+    """One group alone, whatever else a project's `params.yaml` holds; raises `SettingsError`."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path} does not exist: run from the project's root or pass --params") from error
+    return parse_settings(kind, content.get(group, {}), f"{path}: {group}")
 
 
 def read_settings(kind: type[AnySettings], path: Path) -> AnySettings:

@@ -17,7 +17,6 @@ from flows.stages import StageFailed
 
 from flows import night as sentences
 from flows import server as one_machine
-from onestep.registry.tried import attempts
 from onestep.registry.production import champion
 from tests.flows.asking import (
     ask,
@@ -30,7 +29,7 @@ from tests.flows.asking import (
     wait_for,
 )
 from tests.flows.conftest import ROOT, free_port, serving, using
-from tests.flows.test_nightly import state
+from tests.flows.test_nightly import attempts, state
 from tests.night_project import write_footage, write_night_params
 from tests.toy_project import run
 

@@ -8,14 +8,20 @@ import pytest
 from flows.nightly import nightly
 from flows.retrain import retrain
 
-from onestep.registry.tried import attempts
+from onestep.registry import ledger
 from onestep.registry.production import champion
+from onestep.registry.repository import Repository
+from onestep.registry.tried import Tried, tried
 from tests.flows.asking import artifact, statuses
 from tests.night_project import write_footage, write_night_params
 from tests.toy_project import run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 STAGES = ["ingest", "validate", "production", "drift", "train", "evaluate", "gate"]
+
+
+def attempts(root: Path) -> list[Tried]:
+    return tried(ledger.read(Repository(root)))
 
 
 def state(root: Path) -> dict[str, Any]:
@@ -35,7 +41,7 @@ def test_first_night_ends_promoted_and_main_has_lock_and_pin(promoted_night_proj
     assert now.version_tag == "onestep@v1.0.0"
     (attempt,) = attempts(root)
     branch = f"runs/{attempt.run}"
-    assert run(root, "git", "branch", "--list", "runs/*").split() == [branch]
+    assert run(root, "git", "branch", "--list", "*", "--format=%(refname:short)").split() == ["ledger", "main", branch]
     assert run(root, "git", "merge-base", "main", branch) == run(root, "git", "rev-parse", branch)
     assert run(root, "git", "status", "--porcelain") == ""
     assert json.loads((root / "data/production.json").read_text())["champion"]["tag"] == "onestep@v1.0.0"
@@ -92,6 +98,6 @@ def test_refused_candidate_is_recorded_and_not_tried_again(after_first_night: Pa
     assert run(root, "git", "show", f"runs/{held}:dvc.lock").count("models/onestep") > 0
     assert champion(root).version_tag == "onestep@v1.0.0"
     again = nightly(str(root))
-    assert again == f"Not retrained, though drift: the same clips, parameters and code were run {held} (hold)."
+    assert again == "Not retrained, though drift: the same clips, parameters and code were comparison 2 (hold)."
     assert retrain(str(root)).startswith("Not retrained, though by hand")
     assert len(attempts(root)) == 2

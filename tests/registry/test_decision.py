@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from onestep.config import RetrainSettings, SettingsError, load_retrain
+from onestep.config import RetrainSettings, SettingsError, load_group
 from onestep.registry.decision import Decision, Situation, decide
 from tests.night_project import ROOT
 
@@ -17,7 +17,6 @@ QUIET = Situation(
     champion_age_days=3.0,
     new_recipe=False,
     tried_as=None,
-    inputs="0" * 64,
 )
 
 
@@ -87,8 +86,8 @@ def test_what_was_tried_is_not_tried_again_not_even_by_hand() -> None:
 
 
 def test_shipped_rules_are_valid_and_strict(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    assert load_retrain(ROOT / "params.yaml").min_new_clips >= 1
+    assert load_group(RetrainSettings, ROOT / "params.yaml", "retrain").min_new_clips >= 1
     wrong = tmp_path / "params.yaml"
     wrong.write_text("retrain: {min_new_clips: 0, on_drift: true, max_champion_age_days: null, on_new_recipe: false}\n")
     with pytest.raises(SettingsError, match="min_new_clips"):
-        load_retrain(wrong)
+        load_group(RetrainSettings, wrong, "retrain")

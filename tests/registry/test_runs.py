@@ -4,19 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from onestep.registry import runs
-from onestep.registry.tried import Attempt, attempts, pin_champion, tried_before
+from onestep.config import GateSettings, load_group
+from onestep.registry import ledger, runs
 from onestep.registry.graph import GraphError, changes
-from onestep.registry.inputs import model_inputs
+from onestep.registry.ledger import LedgerMoved
 from onestep.registry.production import champion
 from onestep.registry.promotion import PromotionRace, merge, promote
-from onestep.registry.publishing import offer, publish, publish_promotion
+from onestep.registry.publishing import enter_and_publish, offer, publish, publish_promotion
+from onestep.registry.recording import Recorded, record
+from onestep.registry.repository import Repository
 from onestep.registry.revisit import take_model
-from onestep.registry.runs import RunError, open_run, record
+from onestep.registry.runs import RunError, open_run
+from onestep.registry.tried import enter, pin_champion, tried
+from tests.night_project import ROOT
 from tests.registry.test_promotion import state
 from tests.toy_project import reproduce, run
 
-INPUTS = "a" * 64
+GATE = load_group(GateSettings, ROOT / "params.yaml", "gate")
 
 
 @pytest.fixture
@@ -27,13 +31,20 @@ def committed(project: Path, remote: Path) -> Path:
     return project
 
 
-def recorded(project: Path, learning_rate: int, id: str | None = None) -> runs.Run:
-    """A run in a clone with another setting, recorded there."""
-    opened = open_run(project, id)
+def entered(project: Path, learning_rate: int, upstream: str | None = None) -> runs.Run:
+    """A run in a clone with another setting, entered in the ledger and trained."""
+    opened = open_run(project, upstream=upstream)
     (opened.root / "params.yaml").write_text(f"learning_rate: {learning_rate}\nverdict: promote\n")
+    enter_and_publish(opened, GATE, None)
     reproduce(opened.root)
-    record(opened, f"Run {opened.id}", Attempt(opened.id, "", "promote", INPUTS).trailers())
     return opened
+
+
+def published(project: Path, learning_rate: int, upstream: str | None = None) -> Recorded:
+    opened = entered(project, learning_rate, upstream)
+    done = record(opened.root, None)
+    publish(opened, done.branch)
+    return done
 
 
 def test_clone_has_the_pinned_commit_and_its_data_linked_from_the_shared_cache(committed: Path) -> None:
@@ -49,72 +60,84 @@ def test_clone_has_the_pinned_commit_and_its_data_linked_from_the_shared_cache(c
     assert state(committed) == before
 
 
-def test_two_runs_at_once_do_not_touch_each_other_and_both_are_published(committed: Path, remote: Path) -> None:
+def test_two_runs_at_once_do_not_touch_each_other_and_the_overtaken_one_is_refused_whole(committed: Path) -> None:
     before = run(committed, "git", "status", "--porcelain", "--untracked-files=all")
-    first, second = recorded(committed, 2), recorded(committed, 3)
-    assert first.root != second.root
-    publish(first)
-    publish(second)
+    first, second = entered(committed, 2), entered(committed, 3)
     for opened, weight in ((first, "2"), (second, "3")):
-        lock = run(committed, "git", "show", f"{opened.branch}:dvc.lock")
-        assert lock == (opened.root / "dvc.lock").read_text()
         assert (opened.root / "models/onestep/unet/weights").read_text() == weight
+        assert changes(opened.root) == []
+    done = record(second.root, None)
+    publish(second, done.branch)
+    early = record(first.root, None)  # this clone does not know yet that another run was entered
+    refs = run(committed, "git", "for-each-ref")
+    with pytest.raises(LedgerMoved, match="another run was entered"):
+        publish(first, early.branch)
+    assert run(committed, "git", "for-each-ref") == refs
+    assert run(committed, "git", "show", f"{done.branch}:dvc.lock") == (second.root / "dvc.lock").read_text()
     assert run(committed, "git", "status", "--porcelain", "--untracked-files=all") == before
-    assert {attempt.run for attempt in attempts(committed)} == {first.id, second.id}
+    assert [(each.verdict, each.run) for each in tried(ledger.read(Repository(committed)))] == [("promote", done.run)]
+
+
+def test_run_that_died_before_its_verdict_spends_no_second_share_of_alpha(committed: Path) -> None:
+    first = enter_and_publish(open_run(committed), GATE, None)
+    again = enter_and_publish(open_run(committed), GATE, None)
+    assert again == first
+    assert len(ledger.read(Repository(committed))) == 1
+    other = open_run(committed)
+    (other.root / "params.yaml").write_text("learning_rate: 7\nverdict: promote\n")
+    assert enter(other.root, GATE, None).comparison == 2
 
 
 def test_unreachable_remote_publishes_nothing_and_can_be_asked_again(committed: Path, remote: Path) -> None:
-    opened = recorded(committed, 2)
+    opened = entered(committed, 2)
     if remote.exists():
         remote.rename(remote.with_name("away"))
     remote.write_text("a file where the remote's folder should be")
     refs = run(committed, "git", "for-each-ref")
     with pytest.raises(GraphError):
-        publish(opened)
+        record(opened.root, None)
     assert run(committed, "git", "for-each-ref") == refs
     remote.unlink()
-    assert publish(opened)
-    assert run(committed, "git", "branch", "--list", opened.branch).strip() == opened.branch
+    done = record(opened.root, None)
+    publish(opened, done.branch)
+    assert done.pushed
+    assert run(committed, "git", "branch", "--list", done.branch).strip() == done.branch
 
 
 def test_promotion_tags_the_run_and_main_is_offered_lock_and_pin(committed: Path) -> None:
-    opened = recorded(committed, 2)
-    publish(opened)
-    second = open_run(committed, "promotion", opened.branch)
-    assert second.branch == opened.branch
+    recorded = published(committed, 2)
+    second = open_run(committed, "promotion", recorded.branch)
     done = promote(second.root)
+    assert done.branch == recorded.branch
     publish_promotion(second, done)
-    assert offer(second, "main").merged
+    assert offer(second, recorded.branch, "main").merged
     now = champion(committed)
     assert now is not None
     assert now.version_tag == done.version_tag
-    assert run(committed, "git", "branch", "--list", "*", "--format=%(refname:short)").split() == [
-        "main",
-        opened.branch,
-    ]
+    branches = run(committed, "git", "branch", "--list", "*", "--format=%(refname:short)").split()
+    assert branches == ["ledger", "main", recorded.branch]
     assert run(committed, "git", "status", "--porcelain") == ""
     assert "learning_rate: 2" in (committed / "params.yaml").read_text()
+    assert offer(second, recorded.branch, "main").says == "main has it already"
 
 
 @pytest.mark.parametrize("conflict", [False, True])
 def test_conflict_delays_the_merge_and_never_the_promotion(committed: Path, conflict: bool) -> None:
-    opened = recorded(committed, 2)
-    publish(opened)
+    recorded = published(committed, 2)
     name, content = ("params.yaml", "learning_rate: 9\nverdict: hold\n") if conflict else ("notes.txt", "later\n")
     (committed / name).write_text(content)
     run(committed, "git", "commit", "--quiet", "--all", "--message", "Meanwhile")
     head = run(committed, "git", "rev-parse", "main").strip()
-    second = open_run(committed, "promotion", opened.branch)
-    done = promote(second.root)
-    publish_promotion(second, done)
-    offered = offer(second, "main")
+    second = open_run(committed, "promotion", recorded.branch)
+    publish_promotion(second, promote(second.root))
+    offered = offer(second, recorded.branch, "main")
     assert champion(committed) is not None
     assert offered.merged is not conflict
     assert (committed / name).read_text() == content
     assert run(committed, "git", "status", "--porcelain") == ""
     assert run(committed, "git", "branch", "--list", "merges/*") == ""
     if conflict:
-        assert f"git merge {opened.branch}" in offered.says
+        assert f"git merge {recorded.branch}" in offered.says
         assert run(committed, "git", "rev-parse", "main").strip() == head
         assert pin_champion(open_run(committed).root)  # the next run is judged against the champion all the same
     else:
@@ -122,31 +145,27 @@ def test_conflict_delays_the_merge_and_never_the_promotion(committed: Path, conf
 
 
 def test_of_two_promotions_from_two_clones_the_upstream_takes_one_whole(committed: Path) -> None:
-    first, second = recorded(committed, 2), recorded(committed, 3)
-    for opened in (first, second):
-        publish(opened)
-    clones = [open_run(committed, f"p{n}", opened.branch) for n, opened in enumerate((first, second))]
+    branch = published(committed, 2).branch
+    clones = [open_run(committed, f"p{number}", branch) for number in range(2)]
     done = [promote(clone.root) for clone in clones]
     publish_promotion(clones[0], done[0])
     refs = run(committed, "git", "for-each-ref")
-    with pytest.raises(PromotionRace, match="another promotion was faster"):
+    run(clones[1].root, "git", "commit", "--quiet", "--amend", "--message", "Not the same promotion", "--allow-empty")
+    with pytest.raises(PromotionRace, match="another run was faster"):
         publish_promotion(clones[1], done[1])
     assert run(committed, "git", "for-each-ref") == refs
 
 
-def test_bare_upstream_gets_branch_tags_and_main(committed: Path, tmp_path: Path) -> None:
+def test_bare_upstream_gets_branch_tags_ledger_and_main(committed: Path, tmp_path: Path) -> None:
     upstream = tmp_path / "upstream.git"
     run(tmp_path, "git", "clone", "--quiet", "--bare", str(committed), str(upstream))
-    opened = open_run(committed, revision="main", upstream=str(upstream))
-    (opened.root / "params.yaml").write_text("learning_rate: 2\nverdict: promote\n")
-    reproduce(opened.root)
-    record(opened, "Run", {})
-    publish(opened)
-    second = open_run(committed, "promotion", opened.branch, str(upstream))
+    branch = published(committed, 2, str(upstream)).branch
+    second = open_run(committed, "promotion", branch, str(upstream))
     publish_promotion(second, promote(second.root))
-    assert offer(second, "main").merged
+    assert offer(second, branch, "main").merged
     assert "learning_rate: 2" in run(upstream, "git", "show", "main:params.yaml")
     assert champion(upstream) is not None
+    assert len(ledger.read(Repository(upstream))) == 3  # attempt, verdict, promotion
     assert champion(committed) is None
 
 
@@ -155,7 +174,7 @@ def test_refused_clone_says_why_and_leaves_nothing(committed: Path) -> None:
         open_run(committed, revision="nowhere")
     with pytest.raises(RunError, match="not in a git repository"):
         open_run(committed.parent)
-    assert [path.name for path in (committed / runs.FOLDER).iterdir()] == [".gitignore"]
+    assert {path.name for path in (committed / runs.FOLDER).iterdir()} == {".gitignore", runs.CACHE_LOCK}
 
 
 def test_cleaning_keeps_the_newest_and_those_in_use(committed: Path) -> None:
@@ -180,30 +199,19 @@ HOLD = """
 import sys
 from pathlib import Path
 from onestep.registry.runs import _lock
-lock = _lock(Path(sys.argv[1]))
+lock = _lock(Path(sys.argv[1]) / ".git/onestep.lock")
 print("held", flush=True)
 sys.stdin.read()
 """
 
 
-def test_inputs_are_the_same_for_the_same_clips_parameters_and_code_and_no_others(committed: Path) -> None:
-    before = model_inputs(committed)
-    assert model_inputs(open_run(committed).root) == before
-    (committed / "params.yaml").write_text("learning_rate: 1\nverdict: hold\n")
-    assert model_inputs(committed) == before  # the gate judges the model, it does not make it
-    (committed / "params.yaml").write_text("learning_rate: 2\nverdict: hold\n")
-    other = model_inputs(committed)
-    (committed / "make.py").write_text((committed / "make.py").read_text() + "\n")
-    assert len({before, other, model_inputs(committed)}) == 3
-
-
-def test_attempt_is_found_again_by_its_inputs(committed: Path) -> None:
-    opened = recorded(committed, 2)
-    publish(opened)
-    found = attempts(committed)
-    assert [(each.run, each.verdict) for each in found] == [(opened.id, "promote")]
-    assert tried_before(found, INPUTS) == found[0]
-    assert tried_before(found, "b" * 64) is None
+def test_cache_is_left_alone_while_a_run_is_at_work(committed: Path) -> None:
+    opened = open_run(committed)
+    with pytest.raises(RunError, match="in use"), runs.cache_alone(committed):
+        raise AssertionError("a run is at work")
+    runs.close(opened)
+    with runs.cache_alone(committed), pytest.raises(RunError, match="in use"):
+        open_run(committed)
 
 
 def test_registered_version_takes_the_candidates_place_and_an_unknown_one_does_not(project: Path) -> None:

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from onestep.config import RetrainSettings
-from onestep.registry.tried import Attempt, attempts, clips_of_last_attempt, tried_before
+from onestep.config import GateSettings, RetrainSettings
+from onestep.registry import ledger
+from onestep.registry.attempts import next_pin
 from onestep.registry.graph import artifact_path
-from onestep.registry.inputs import model_inputs
 from onestep.registry.production import CLIPS, INDEX, champion
 from onestep.registry.repository import Repository
+from onestep.registry.tried import clips_of_last_attempt, tried
 from onestep.storage import read_json
 
 VALIDATION = "reports/validation.json"
@@ -34,8 +35,7 @@ class Situation:
     drift_says: str
     champion_age_days: float | None
     new_recipe: bool  # other parameters, commands or code than the last attempt's
-    tried_as: str | None  # the run that tried the very same, and its verdict
-    inputs: str
+    tried_as: str | None  # the comparison that tried the very same, its run and its verdict
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ class Decision:
     retrain: bool
     says: str
     reasons: tuple[Reason, ...]
-    inputs: str
 
     @property
     def bad_clips(self) -> bool:
@@ -110,25 +109,25 @@ def decide(situation: Situation, settings: RetrainSettings) -> Decision:
         says = f"Retrain: {', '.join(speaking)}."
     else:
         says = "Nothing to do: no rule is a reason to retrain."
-    return Decision(bool(speaking) and not forbidding, says, reasons, s.inputs)
+    return Decision(bool(speaking) and not forbidding, says, reasons)
 
 
-def look(root: Path, by_hand: bool = False, now: datetime | None = None) -> Situation:
+def look(root: Path, gate: GateSettings, by_hand: bool = False, now: datetime | None = None) -> Situation:
     """The situation of a project whose clips are ingested, validated and compared.
 
-    Raises `StorageError` or `GraphError` where a report or an artifact is missing.
+    Raises `StorageError` or `GraphError` where a report or an artifact is missing, `LedgerBroken` where the ledger is.
     """
     import pandas as pd
 
     repository = Repository(root)
     validation, drift = read_json(root / VALIDATION), _drift(root)
-    found = attempts(root)
+    entries = ledger.read(repository)
+    found = tried(entries)
     before = clips_of_last_attempt(root, found)
     current = _clips(pd.read_parquet(root / artifact_path(repository, CLIPS) / INDEX))
     known = None if before is None else _clips(before)
-    inputs = model_inputs(root)
-    tried = tried_before(found, inputs)
-    last: Attempt | None = found[0] if found else None
+    attempt, _ = next_pin(root, entries, gate, None)
+    same = [t for t in found if (t.data, t.params, t.code) == (attempt.data, attempt.params, attempt.code)]
     failed = tuple(check["name"] for check in validation.get("checks", []) if not check["passed"])
     return Situation(
         by_hand=by_hand,
@@ -138,9 +137,8 @@ def look(root: Path, by_hand: bool = False, now: datetime | None = None) -> Situ
         drifted=drift["drifted"],
         drift_says=drift["reason"],
         champion_age_days=_age_days(root, now or datetime.now(UTC)),
-        new_recipe=last is not None and last.inputs != inputs and current == known,
-        tried_as=f"run {tried.run} ({tried.verdict})" if tried else None,
-        inputs=inputs,
+        new_recipe=bool(found) and (found[0].params, found[0].code) != (attempt.params, attempt.code),
+        tried_as=f"comparison {same[0].comparison} ({same[0].verdict})" if same else None,
     )
 
 

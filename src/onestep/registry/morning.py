@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from onestep.registry.decision import DRIFT, VALIDATION, Decision
-from onestep.registry.promotion import METRICS
+from onestep.registry.recording import METRICS
 from onestep.storage import read_json, replacing
 
 SHEET = "reports/samples.gif"

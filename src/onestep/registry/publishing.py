@@ -1,76 +1,107 @@
 """How a run leaves its clone: data first, then all refs in one step; and how main is offered what was promoted.
 
-Nothing is half-published: an unreachable remote moves no ref, and the refs are pushed atomically, so that of two
-promotions at once the upstream takes one and refuses the other whole.
+Nothing is half-published: an unreachable remote moves no ref, and refs are pushed atomically, the ledger with them, so
+that of two runs at once the upstream takes one and refuses the other whole.
 """
 
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from onestep.registry import graph
+from onestep.config import GateSettings
+from onestep.registry import ledger
+from onestep.registry.ledger import LedgerMoved
+from onestep.registry.pin import Pin
 from onestep.registry.promotion import Promotion, PromotionRace, PromotionRefused, merge
 from onestep.registry.repository import GitError, Repository
 from onestep.registry.runs import Run, RunError
+from onestep.registry.tried import enter
+
+TIMES = 3  # that an attempt is entered anew when another run's was entered first
+_LEDGER = f"{ledger.REF}:{ledger.REF}"
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What became of the offer to the branch: merged or not, and one sentence that says why."""
+    """What became of the offer to a branch: merged or not, and one sentence that says why."""
 
     merged: bool
     says: str
 
 
-def publish(run: Run) -> bool:
-    """Push the run's data, then its branch; false where the project has no DVC remote and the cache alone keeps it.
-
-    Raises `GraphError` when the data cannot be pushed, `RunError` when the branch cannot; no ref has moved then.
-    """
-    pushed = graph.push(run.root)
+def refresh(run: Run) -> None:
+    """Learn what the upstream's ledger and tags say now. Raises `RunError`."""
+    repository = Repository(run.root)
     try:
-        _push(run, f"refs/heads/{run.branch}:refs/heads/{run.branch}")
+        repository.git("fetch", "--quiet", "--tags", "origin")
+        if repository.resolve("refs/remotes/origin/ledger"):
+            repository.git("fetch", "--quiet", "origin", f"+{_LEDGER}")
     except GitError as error:
-        raise RunError(f"{run.branch} was not published, and no ref has moved: {error}") from error
-    return pushed
+        raise RunError(f"{run.upstream} cannot be asked: {error}") from error
+
+
+def enter_and_publish(run: Run, settings: GateSettings, judge: str | None) -> Pin:
+    """Enter this run's attempt in the upstream's ledger, before there is a result that anybody could see.
+
+    Raises `LedgerMoved` when others were faster three times, `RunError` when the upstream cannot be reached.
+    """
+    for _ in range(TIMES):
+        refresh(run)
+        pin = enter(run.root, settings, judge)
+        with suppress(GitError):
+            _push(run, _LEDGER)
+            return pin
+    raise LedgerMoved(f"the ledger of {run.upstream} takes no entry: other runs were faster, or it cannot be written")
+
+
+def publish(run: Run, branch: str) -> None:
+    """Push a recorded run: its branch, and the ledger with its verdict. Its data must be pushed already.
+
+    Raises `LedgerMoved` when another attempt was entered meanwhile, `RunError` otherwise; no ref has moved then.
+    """
+    try:
+        _push(run, f"refs/heads/{branch}:refs/heads/{branch}", _LEDGER)
+    except GitError as error:
+        if _upstreams_ledger_is_ahead(run):
+            raise LedgerMoved(f"{branch} was not published: another run was entered in the ledger meanwhile") from error
+        raise RunError(f"{branch} was not published, and no ref has moved: {error}") from error
 
 
 def publish_promotion(run: Run, promotion: Promotion) -> None:
-    """Push a promotion that was made in the clone: its tags, and its pin as the tip of the run's branch.
+    """Push a promotion that was made in the clone: its tags, the ledger, and its pin as the tip of the run's branch.
 
-    Raises `PromotionRace` when another champion got there first, `RunError` when the upstream cannot be reached; no
-    ref has moved then.
+    Raises `PromotionRace` when another run or champion got there first, `RunError` when the upstream cannot be reached;
+    no ref has moved then.
     """
     tags = (promotion.version_tag, promotion.stage_tag)
-    refs = [f"refs/heads/{promotion.branch}:refs/heads/{run.branch}"]
+    refs = [f"refs/heads/{promotion.branch}:refs/heads/{promotion.branch}", _LEDGER]
     refs += [f"refs/tags/{tag}:refs/tags/{tag}" for tag in tags]
     try:
         _push(run, *refs)
     except GitError as error:
         taken = [tag for tag in tags if _has(run, f"refs/tags/{tag}")]
-        if taken:
-            raise PromotionRace(
-                f"another promotion was faster: {run.upstream} has {', '.join(taken)} already"
-            ) from error
+        if taken or _upstreams_ledger_is_ahead(run):
+            what = f"{run.upstream} has {', '.join(taken)} already" if taken else "the ledger has moved"
+            raise PromotionRace(f"another run was faster: {what}; nothing was changed by this one") from error
         raise RunError(f"{promotion.version_tag} was not published, and no ref has moved: {error}") from error
 
 
-def offer(run: Run, into: str) -> Offer:
-    """Merge the run's branch into `into` of the upstream, without a word of theirs lost; a conflict only delays it."""
+def offer(run: Run, branch: str, into: str) -> Offer:
+    """Merge a published branch into `into` of the upstream, without a word of theirs lost; a conflict only delays it."""
     repository = Repository(run.root)
-    later = f"later, by hand: git merge {run.branch}"
+    later = f"later, by hand: git merge {branch}"
     try:
-        repository.git("fetch", "--quiet", "origin", f"+refs/heads/{into}:refs/remotes/origin/{into}")
-        repository.git("fetch", "--quiet", "origin", f"+refs/heads/{run.branch}:refs/remotes/origin/{run.branch}")
+        for name in (into, branch):
+            repository.git("fetch", "--quiet", "origin", f"+refs/heads/{name}:refs/remotes/origin/{name}")
         theirs = repository.git("rev-parse", f"refs/remotes/origin/{into}")
-        ours = repository.git("rev-parse", f"refs/remotes/origin/{run.branch}")
+        ours = repository.git("rev-parse", f"refs/remotes/origin/{branch}")
         base = repository.git("merge-base", theirs, ours)
     except GitError as error:
         return Offer(False, f"not merged into {into}: {error}; {later}")
     if base == ours:
         return Offer(True, f"{into} has it already")
     try:
-        target = ours if base == theirs else _merged(repository, theirs, ours, run.branch, into)
+        target = ours if base == theirs else _merged(repository, theirs, ours, f"Merge {branch} into {into}\n")
     except GitError as conflict:
         return Offer(False, f"not merged into {into}, which has moved on: {conflict}; {later}")
     try:
@@ -94,13 +125,25 @@ def _has(run: Run, ref: str) -> bool:
         return False
 
 
-def _merged(repository: Repository, theirs: str, ours: str, branch: str, into: str) -> str:
+def _upstreams_ledger_is_ahead(run: Run) -> bool:
+    repository = Repository(run.root)
+    try:
+        theirs = repository.git("ls-remote", "origin", ledger.REF).split()
+        if not theirs:
+            return False
+        repository.git("fetch", "--quiet", "origin", ledger.REF)
+        ours = repository.resolve(ledger.REF)
+        return ours is None or repository.git("merge-base", "--all", ours, theirs[0]) != theirs[0]
+    except GitError:
+        return False
+
+
+def _merged(repository: Repository, theirs: str, ours: str, message: str) -> str:
     """A merge commit of both, made without any working tree; raises `GitError` on a conflict."""
     try:
         tree = repository.git("merge-tree", "--write-tree", "--name-only", theirs, ours).splitlines()[0]
     except GitError as error:
         raise GitError("both changed the same lines") from error
-    message = f"Merge {branch} into {into}\n"
     return repository.git("commit-tree", tree, "-p", theirs, "-p", ours, "-F", "-", stdin=message)
 
 

@@ -1,12 +1,12 @@
 """A clone per run: every scheduled run works in a copy of its own, at a pinned commit, with the project's DVC cache.
 
-The project's branch, index and working tree are never touched. A run ends as a commit on the branch `runs/<id>`; its
-data goes to the default remote before that branch names it (`publishing`).
+The project's branch, index and working tree are never touched; what a run makes leaves its clone by `publishing`.
 """
 
 import fcntl
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from onestep.registry import graph
 from onestep.registry.repository import NOBODY, GitError, Repository
 
 FOLDER = Path(".onestep/runs")
-BRANCHES = "runs/"
+CACHE_LOCK = ".cache-lock"  # shared by runs, alone for whoever removes from the cache
 LINKS = ["reflink", "hardlink", "copy"]
 
 
@@ -27,17 +27,16 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its id, the pinned commit, the branch that records it, the clone's folder that holds `dvc.yaml`,
-    the project that it was cloned for, and the repository that it publishes to.
+    """One run: its id, the pinned commit, the clone's folder that holds `dvc.yaml`, the project that it was cloned for,
+    and the repository that it publishes to.
     """
 
     id: str
     commit: str
-    branch: str
     root: Path
     project: Path
     upstream: str
-    lock: IO[str] | None = field(default=None, repr=False, compare=False)  # held for as long as someone works in it
+    locks: tuple[IO[str], ...] = field(default=(), repr=False, compare=False)  # held for as long as someone works in it
 
 
 def new_id(now: datetime | None = None) -> str:
@@ -54,7 +53,6 @@ def open_run(
 ) -> Run:
     """Clone the project at a revision into the runs folder, with its data from the cache or else the remote.
 
-    A revision `runs/…` is taken up: its branch is this run's; otherwise that is `runs/<id>`.
     project: the working copy that owns cache and settings; upstream: the repository to clone and to publish to, null =
     the project itself; folder: where clones lie, null = `.onestep/runs` of the project. A branch named `revision` is
     the upstream's. Raises `RunError`; nothing is left behind then.
@@ -71,18 +69,19 @@ def open_run(
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / ".gitignore").exists():
         (folder / ".gitignore").write_text("*\n")
+    using = _lock(folder / CACHE_LOCK, shared=True)
     try:
         Repository(folder).git("clone", "--quiet", "--no-checkout", source, str(clone))
-        lock = _lock(clone)
+        lock = _lock(clone / ".git" / "onestep.lock")
         cloned = Repository(clone)
         commit = _commit_of(cloned, revision, source)
         cloned.git("checkout", "--quiet", "--detach", commit)
         _same_person(repository, cloned)
-        branch = revision if revision.startswith(BRANCHES) else f"{BRANCHES}{id}"
-        run = Run(id, commit, branch, clone / prefix, project, source, lock)
+        run = Run(id, commit, clone / prefix, project, source, (lock, using))
         _share_cache(run)
         _bring_data(run)
     except BaseException as error:
+        using.close()
         shutil.rmtree(clone, ignore_errors=True)
         if isinstance(error, GitError | OSError):
             raise RunError(f"no clone of {source} for run {id}: {error}") from error
@@ -90,31 +89,10 @@ def open_run(
     return run
 
 
-def record(run: Run, summary: str, trailers: dict[str, str]) -> str:
-    """Commit what git keeps of the run onto its branch, in the clone alone; returns the commit.
-
-    The message is the summary and one `key: value` line per trailer.
-    """
-    repository = Repository(run.root)
-    head = repository.head()
-    tree = repository.tree(head, graph.kept_in_git(run.root))
-    message = f"{summary}\n\n" + "".join(f"{key}: {value}\n" for key, value in trailers.items())
-    commit = repository.commit(tree, head, message)
-    repository.git("update-ref", f"refs/heads/{run.branch}", commit)
-    repository.git("symbolic-ref", "HEAD", f"refs/heads/{run.branch}")
-    repository.git("reset", "--quiet")
-    return commit
-
-
-def recorded(run: Run) -> str | None:
-    """The commit that records the run in its clone; null before there is one."""
-    return Repository(run.root).resolve(f"refs/heads/{run.branch}^{{commit}}")
-
-
 def close(run: Run) -> None:
     """Let go of the clone, so that it may be removed; the folder stays for people to look at."""
-    if run.lock is not None:
-        run.lock.close()
+    for lock in run.locks:
+        lock.close()
 
 
 def clean(project: Path, keep: int, folder: Path | None = None) -> list[str]:
@@ -124,7 +102,7 @@ def clean(project: Path, keep: int, folder: Path | None = None) -> list[str]:
     removed = []
     for clone in clones[: max(len(clones) - keep, 0)]:
         try:
-            lock = _lock(clone)
+            lock = _lock(clone / ".git" / "onestep.lock")
         except RunError:
             continue
         shutil.rmtree(clone, onerror=_writable)
@@ -133,14 +111,26 @@ def clean(project: Path, keep: int, folder: Path | None = None) -> list[str]:
     return removed
 
 
-def _lock(clone: Path) -> IO[str]:
-    """The clone's lock, which the system lets go of when its holder dies, however that happens."""
-    lock = (clone / ".git" / "onestep.lock").open("w")
+@contextmanager
+def cache_alone(project: Path, folder: Path | None = None) -> Iterator[None]:
+    """While nobody works in any clone, so that the cache holds nothing that only a run knows; `RunError` otherwise."""
+    folder = project / FOLDER if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _lock(folder / CACHE_LOCK)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        lock.close()
+
+
+def _lock(path: Path, shared: bool = False) -> IO[str]:
+    """A lock that the system lets go of when its holder dies, however that happens; `RunError` where it is taken."""
+    lock = path.open("w")
+    try:
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise RunError(f"{clone} is in use by another process") from error
+        raise RunError(f"{path.parent} is in use by another process: try again later") from error
     return lock
 
 

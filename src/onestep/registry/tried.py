@@ -1,68 +1,100 @@
-"""Attempts: which runs trained a candidate, from what, and what the verdict was; read from the branches `runs/*`.
+"""What was tried before, and how the next try is entered: the ledger's attempts, as a scheduler needs them.
 
-The record is the run's own commit: its lock, its clips and its verdict are all there, and its message says in three
-lines what a scheduler has to know before it tries the same again.
+The ledger is the truth: an attempt names its clips, its settings and its code before its result is seen, and gets one
+verdict. Here an attempt whose run died on the way is taken up again instead of spending another share of alpha, since the
+same inputs and the same noise give the same result.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onestep.config import GateSettings
+from onestep.registry import ledger
+from onestep.registry.attempts import PIN, next_pin, offer, standing_verdict
 from onestep.registry.graph import artifact_path
-from onestep.registry.production import CLIPS, INDEX, PinnedChampion, champion, pin_content, read_pin
-from onestep.registry.promotion import PIN
+from onestep.registry.ledger import Attempt, Entry, Verdict, of_kind
+from onestep.registry.pin import Pin, PinnedChampion, read_pin
+from onestep.registry.production import CLIPS, INDEX, champion
 from onestep.registry.repository import Repository
 from onestep.storage import write_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_END = "\x01"
-_FIELDS = ("run", "verdict", "inputs")
-
 
 @dataclass(frozen=True)
-class Attempt:
-    """One recorded run: its id, commit, verdict, and the digest of what made its model (`inputs.model_inputs`)."""
+class Tried:
+    """One attempt that has its verdict: what it was made of, the verdict that stands, and the run that recorded it."""
 
-    run: str
-    commit: str
+    comparison: int
     verdict: str
-    inputs: str
+    run: str | None
+    data: str | None
+    params: str
+    code: str
 
-    def trailers(self) -> dict[str, str]:
-        """The lines of the commit's message that say so."""
-        return {"run": self.run, "verdict": self.verdict, "inputs": self.inputs}
 
-
-def attempts(root: Path) -> list[Attempt]:
-    """All recorded attempts that this repository or its remotes know, newest first."""
-    lines = Repository(root).git(
-        "log", "--all", "--grep=^inputs: [0-9a-f]\\{64\\}$", f"--format=%H%n%B{_END}", "--date-order"
-    )
+def tried(entries: Sequence[Entry]) -> list[Tried]:
+    """All attempts with a verdict, newest first."""
+    runs = {said.comparison: said.run for said in of_kind(entries, Verdict)}
     found = []
-    for part in lines.split(_END):
-        commit, _, message = part.strip().partition("\n")
-        pairs = (line.split(": ", 1) for line in message.splitlines() if ": " in line)
-        values = {key: value for key, value in pairs if key in _FIELDS}
-        if len(values) == len(_FIELDS):
-            found.append(Attempt(commit=commit, **values))
-    return found
+    for attempt in of_kind(entries, Attempt):
+        said = standing_verdict(entries, attempt.comparison)
+        if said is not None:
+            run = runs.get(attempt.comparison)
+            made_of = (attempt.data, attempt.params, attempt.code)
+            found.append(Tried(attempt.comparison, said.verdict, run, *made_of))
+    return found[::-1]
 
 
-def tried_before(found: Iterable[Attempt], inputs: str) -> Attempt | None:
-    """The attempt that had the same inputs, where there is one: trying again would make the same model."""
-    return next((attempt for attempt in found if attempt.inputs == inputs), None)
+def enter(root: Path, settings: GateSettings, judge: str | None) -> Pin:
+    """Enter the attempt that the working copy is about to make, and pin it; or take up the last one, if it is the same.
 
-
-def clips_of_last_attempt(root: Path, found: list[Attempt]) -> "pd.DataFrame | None":
-    """The index of the clips that the last attempt learned from; before any, those of the champion; else null.
-
-    Null too where cache and remote have lost them.
+    Raises `AttemptRefused` without clips, `LedgerMoved` where somebody else was faster.
     """
+    entries = ledger.read(Repository(root))
+    attempt, pin = next_pin(root, entries, settings, judge)
+    last = entries[-1].content if entries else None
+    if not isinstance(last, Attempt) or _made_of(last) != _made_of(attempt):
+        offered = offer(root, settings, judge)
+        assert offered is not None  # it was not asked to look whether anything changed
+        return offered
+    before = [earlier.data for earlier in of_kind(entries[:-1], Attempt)]
+    again = {
+        "ledger": ledger.head_of(entries),
+        "comparison": last.comparison,
+        "alpha": last.alpha,
+        "seed": last.seed,
+        "last_data": before[-1] if before else None,
+    }
+    pin = pin.model_copy(update=again)
+    write_json(root / PIN, pin.content())
+    return pin
+
+
+def pin_champion(root: Path) -> bool:
+    """Pin the model in production, where the file pins another: its merge was delayed. True where it had to be."""
     now = champion(root)
-    commits = [attempt.commit for attempt in found[:1]] or ([now.commit] if now else [])
+    pinned = PinnedChampion(tag=now.version_tag, sha256=now.sha256) if now else None
+    pin = read_pin(root / PIN)
+    if pin.champion == pinned:
+        return False
+    write_json(root / PIN, pin.model_copy(update={"champion": pinned}).content())
+    return True
+
+
+def clips_of_last_attempt(root: Path, found: Sequence[Tried]) -> "pd.DataFrame | None":
+    """The index of the clips that the newest recorded attempt learned from, else the champion's; null without either."""
+    repository = Repository(root)
+    names = [
+        f"{where}/runs/{each.run}" for each in found if each.run for where in ("refs/heads", "refs/remotes/origin")
+    ]
+    commits = [commit for name in names if (commit := repository.resolve(f"{name}^{{commit}}"))]
+    now = champion(root)
+    if not commits and now is not None:
+        commits = [now.commit]
     return clips_at(root, commits[0]) if commits else None
 
 
@@ -79,11 +111,5 @@ def clips_at(root: Path, revision: str) -> "pd.DataFrame | None":
         return None
 
 
-def pin_champion(root: Path, pin: str = PIN) -> bool:
-    """Pin the model in production as what this run is judged against; true where the pin was another one."""
-    now = champion(root)
-    pinned = PinnedChampion(tag=now.version_tag, sha256=now.sha256) if now else None
-    if read_pin(root / pin) == pinned:
-        return False
-    write_json(root / pin, pin_content(pinned))
-    return True
+def _made_of(attempt: Attempt) -> tuple[str | None, ...]:
+    return attempt.data, attempt.params, attempt.code, attempt.champion
