@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.pins import FIRST
 from tests.toy_project import run
 
 ROOT = Path(__file__).parents[1]
