@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from onestep import doctor
 from onestep.cli import app
-from tests.toy_project import finished_project, project, remote, run, tools_of_this_environment  # noqa: F401
+from onestep.registry.signing import make_key
+from tests.toy_project import finished_project, project, remote, tools_of_this_environment  # noqa: F401
 
 NOBODY_HOME = "http://127.0.0.1:9/api"
 
@@ -78,20 +79,34 @@ def test_folder_without_a_repository_is_bad_and_the_exit_code_says_so(
     assert "git init" in done.output
 
 
-def test_signing_key_that_is_not_there_is_bad(project: Path) -> None:  # noqa: F811
-    run(project, "git", "config", "user.signingKey", str(project / "no-key.pub"))
+def test_signing_key_that_is_not_there_is_bad_and_one_that_is_there_is_named(
+    project: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ONESTEP_SIGNING_KEY_FILE", str(project / "no-key"))
     (finding,) = doctor._keys(project)
     assert finding.state == "bad"
+    public = make_key(project / "no-key")
+    (finding,) = doctor._keys(project)
+    assert finding.state == "ok"
+    assert public.fingerprint in finding.found
 
 
 def test_server_without_worker_limit_or_deployment_is_named_and_a_whole_one_is_ok() -> None:
     pools = [{"name": "cpu", "status": "READY"}, {"name": "gpu", "status": "NOT_READY"}]
     with server({"work_pools/filter": pools, "v2/concurrency_limits/filter": [], "deployments/filter": []}) as url:
         found = states(list(doctor._server(url)))
-    assert found == {"server": "ok", "pool cpu": "ok", "pool gpu": "bad", "gpu limit": "bad", "deployments": "bad"}
+    assert found == {
+        "server": "ok",
+        "pool cpu": "ok",
+        "pool gpu": "bad",
+        "limit gpu": "bad",
+        "limit attempt": "bad",
+        "deployments": "bad",
+    }
     whole = {
         "work_pools/filter": [{"name": name, "status": "READY"} for name in ("cpu", "gpu")],
-        "v2/concurrency_limits/filter": [{"name": "gpu", "limit": 1}],
+        "v2/concurrency_limits/filter": [{"name": name, "limit": 1} for name in ("gpu", "attempt")],
         "deployments/filter": [{"name": "nightly"}],
     }
     with server(whole) as url:

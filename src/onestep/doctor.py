@@ -18,7 +18,7 @@ GIT = (2, 38)  # `git merge-tree --write-tree`
 SPARE_GB = 5.0  # beside three times the data of one run
 DEFAULT_SERVER = "http://127.0.0.1:4200/api"
 POOLS = ("cpu", "gpu")
-GPU_LIMIT = "gpu"
+LIMITS = ("gpu", "attempt")
 
 
 @dataclass(frozen=True)
@@ -176,14 +176,16 @@ def _gpu(root: Path) -> Iterator[Finding]:
 
 
 def _keys(root: Path) -> Iterator[Finding]:
-    key = _run("git", "-C", str(root), "config", "user.signingKey")
-    mend = "ssh-keygen -t ed25519 -f ~/.ssh/onestep && git config gpg.format ssh && git config user.signingKey ~/.ssh/onestep.pub"
-    if not key:
-        yield Finding("keys", "note", "no signing key: promotions are recorded unsigned", mend)
-    elif not Path(key).expanduser().is_file():
-        yield Finding("keys", "bad", f"user.signingKey {key} is not a file", mend)
-    else:
-        yield Finding("keys", "ok", f"signs with {key}")
+    from onestep.registry.signing import KEY_FILE, SigningError, find_key
+
+    mend = f"onestep keygen, and keep the key where only the scheduler reads it ({KEY_FILE} names it)"
+    try:
+        key = find_key(root)
+    except SigningError as error:
+        yield Finding("keys", "bad", str(error), mend)
+        return
+    found = f"signs with {key.public.fingerprint}" if key else "no signing key: records and promotions are unsigned"
+    yield Finding("keys", "ok" if key else "note", found, mend)
 
 
 def _server(url: str) -> Iterator[Finding]:
@@ -206,8 +208,9 @@ def _server(url: str) -> Iterator[Finding]:
             found = "a worker is there" if ready else "no worker: its runs wait"
             yield Finding(f"pool {pool}", "ok" if ready else "bad", found, f"prefect worker start --pool {pool}")
     limits = {limit["name"]: limit["limit"] for limit in _post(url, "v2/concurrency_limits/filter")}
-    found = f"{limits[GPU_LIMIT]} at a time" if GPU_LIMIT in limits else "no limit: two runs may share the GPU"
-    yield Finding("gpu limit", "ok" if GPU_LIMIT in limits else "bad", found, "prefect gcl create gpu --limit 1")
+    for name in LIMITS:
+        found = f"{limits[name]} at a time" if name in limits else "no limit: runs do not wait for each other"
+        yield Finding(f"limit {name}", "ok" if name in limits else "bad", found, f"prefect gcl create {name} --limit 1")
     names = {deployment["name"] for deployment in _post(url, "deployments/filter")}
     found = f"{len(names)} deployments" if "nightly" in names else "the deployment nightly is missing"
     yield Finding("deployments", "ok" if "nightly" in names else "bad", found, "prefect --no-prompt deploy --all")
