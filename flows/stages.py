@@ -62,7 +62,8 @@ class Book:
 
     def table(self) -> list[dict[str, Any]]:
         """One row per stage."""
-        rows = [self.runs.get(stage.name, StageRun(stage.name, "not run", 0.0)) for stage in self.planned]
+        idle = {stage.name: "not run" if stage.affected else "cached" for stage in self.planned}
+        rows = [self.runs.get(name, StageRun(name, status, 0.0)) for name, status in idle.items()]
         return [{"stage": row.stage, "status": row.status, "seconds": round(row.seconds, 1)} for row in rows]
 
 

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def project(after_first_night: Path) -> Path:
     """A project with a champion, and footage that asks for the next one."""
-    write_footage(after_first_night.parent / "footage", 0.9, range(30, 45))
+    write_footage(after_first_night.parent / "footage", 0.9, range(30, 49))
     return after_first_night
 
 

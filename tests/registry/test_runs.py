@@ -1,3 +1,4 @@
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,8 @@ import pytest
 
 from onestep.config import GateSettings, load_group
 from onestep.registry import ledger, runs
-from onestep.registry.graph import GraphError, changes
+from onestep.registry.graph import GraphError, changes, open_graph
+from onestep.registry.imports import update_imports
 from onestep.registry.ledger import LedgerMoved
 from onestep.registry.production import champion
 from onestep.registry.promotion import PromotionRace, merge, promote
@@ -203,6 +205,23 @@ lock = _lock(Path(sys.argv[1]) / ".git/onestep.lock")
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+def test_footage_that_arrives_during_a_run_is_news_and_no_change_of_the_run(committed: Path, tmp_path: Path) -> None:
+    source = tmp_path / "more"
+    source.mkdir()
+    (source / "a.txt").write_text("one")
+    with contextlib.chdir(committed), open_graph(committed) as repo:
+        repo.imp_url(str(source), "data/more")
+    run(committed, "git", "add", "--all")
+    run(committed, "git", "commit", "--quiet", "--message", "An import")
+    opened = open_run(committed)
+    assert update_imports(opened.root) == []
+    (source / "b.txt").write_text("two")
+    assert changes(opened.root) == []
+    assert update_imports(opened.root) == ["data/more"]
+    assert (opened.root / "data/more/b.txt").read_text() == "two"
+    assert not (committed / "data/more/b.txt").exists()
 
 
 def test_cache_is_left_alone_while_a_run_is_at_work(committed: Path) -> None:

@@ -108,7 +108,8 @@ def artifact_path(repository: Repository, name: str, revision: str | None = None
 def changes(root: Path) -> list[str]:
     """What differs between the working copy and `dvc.lock`, one phrase each; empty when a run is complete."""
     with open_graph(root) as repo:
-        status = {target.rsplit(f"{GRAPH}:", 1)[-1]: detail for target, detail in repo.status().items()}
+        found_by_dvc = {target: detail for target, detail in repo.status().items() if not _only_news(detail)}
+        status = {target.rsplit(f"{GRAPH}:", 1)[-1]: detail for target, detail in found_by_dvc.items()}
         missing = [str(out) for out in repo.index.outs if out.use_cache and out.changed_cache()]
     found = [f"{target} ({_summary(detail)})" for target, detail in sorted(status.items())]
     return found + [f"{path} (not in the cache: run `dvc commit`)" for path in sorted(missing) if not found]
@@ -193,6 +194,14 @@ def _changed_stages(root: Path) -> tuple[set[str], dict[str, str]]:
 
 def _inside(path: Path, folders: list[Path]) -> bool:
     return any(path == folder or folder in path.parents for folder in folders)
+
+
+def _only_news(detail: Any) -> bool:
+    """Whether all that DVC says of an import is that its source has moved on: what was imported is still what it was."""
+    if not all(isinstance(entry, dict) for entry in detail):
+        return False
+    states = [state for entry in detail for files in entry.values() for _, state in _states(files)]
+    return bool(states) and all(state == "update available" for state in states)
 
 
 def _summary(detail: Any) -> str:
