@@ -37,7 +37,11 @@ _MACHINERY = re.compile(
 
 
 class StageFailed(RuntimeError):
-    """A stage of the graph failed; its own lines are in the task's log."""
+    """A stage of the graph failed; its own lines are in the task's log. `code`: the command's, where it ended itself."""
+
+    def __init__(self, says: str, code: int | None = None) -> None:
+        super().__init__(says)
+        self.code = code
 
 
 class MachineryFailed(StageFailed):
@@ -176,7 +180,7 @@ def _failure(what: str, code: int, last: list[str]) -> StageFailed:
     killed = codes[-1] < 0 or 128 < codes[-1] < 255
     if killed or codes[-1] == TEMPORARY_FAILURE or _MACHINERY.search(text):
         kind = MachineryFailed
-    return kind(f"{what} ended with exit code {codes[-1]}; it said last: {said}")
+    return kind(f"{what} ended with exit code {codes[-1]}; it said last: {said}", code)
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:

@@ -68,12 +68,12 @@ def run(root: Path, *command: str, env: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
-def reproduce(root: Path) -> None:
+def reproduce(root: Path, target: str | None = None) -> None:
     """`dvc repro` without the seconds that a new process takes to import DVC."""
     from dvc.repo import Repo
 
     with contextlib.chdir(root), Repo() as repo:
-        repo.reproduce()
+        repo.reproduce(target)
 
 
 def offer(root: Path) -> None:

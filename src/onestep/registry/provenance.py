@@ -346,6 +346,7 @@ def _licences(repository: Repository, commit: str) -> list[Licence]:
             Licence(
                 artifact=name,
                 path=entry["path"],
+                kind=entry.get("type"),
                 licence=str(licence) if licence else None,
                 source=without_secrets(str(source)) if source else None,
             )

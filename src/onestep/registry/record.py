@@ -79,6 +79,7 @@ class Licence(_Part):
 
     artifact: str
     path: str
+    kind: str | None
     licence: str | None
     source: str | None
 

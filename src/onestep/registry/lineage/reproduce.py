@@ -25,7 +25,7 @@ from onestep.registry.objects import Objects, open_objects
 from onestep.registry.record import Record, StageRecord
 from onestep.registry.recording import METRICS
 from onestep.registry.repository import Repository
-from onestep.storage import sha256_file
+from onestep.storage import sha256_file, sha256_folder
 
 Word = Literal["identical", "within tolerance", "different"]
 EXIT_CODES: dict[Word, int] = {"identical": 0, "within tolerance": 7, "different": 8}
@@ -187,21 +187,34 @@ def _compare(
     work: Path,
 ) -> Outcome:
     record = found.record
-    recorded = work / "recorded"
-    model = record.outs()[record.path]
-    objects.fetch(str(model.md5), recorded)
-    same = {path: sha256_file(project / record.path / path) == sha256 for path, sha256 in record.files.items() if path}
-    weights = 0.0 if same and all(same.values()) else weights_distance(recorded, project / record.path)
+    made = project / record.path
+    differing = [] if sha256_folder(made) == record.sha256 else _differing(record, made)
+    weights = 0.0
+    if differing:
+        objects.fetch(str(record.outs()[record.path].md5), work / "recorded")
+        weights = weights_distance(work / "recorded", made)
     metrics, worst = 0.0, ""
-    if METRICS in record.in_git and any(out.path == METRICS for stage in stages for out in stage.outs):
+    if any(out.path == METRICS for stage in stages for out in stage.outs):
         before = Repository(project).read(record.run_commit, METRICS)
-        metrics, worst = metrics_distance(before, (project / METRICS).read_bytes())
-    differing = [f"{record.path}/{path}" for path, equal in same.items() if not equal]
-    differing += [METRICS] if metrics else []
+        after = (project / METRICS).read_bytes()
+        if before != after:
+            differing.append(METRICS)
+            metrics, worst = metrics_distance(before, after)
     word: Word = "identical"
     if max(weights, metrics) > tolerance:
         word = "different"
-    elif weights or metrics or differs:
+    elif differing or differs:
         word = "within tolerance"
     names = [stage.name for stage in stages]
     return Outcome(word, found.title, names, weights, metrics, worst, differing, differs)
+
+
+def _differing(record: Record, made: Path) -> list[str]:
+    """The model's files that are other than recorded, missing or new; files whose name begins with a dot do not count."""
+    found = {path.relative_to(made).as_posix(): sha256_file(path) for path in made.rglob("*") if path.is_file()}
+    names = sorted({*found, *record.files})
+    return [
+        f"{record.path}/{name}"
+        for name in names
+        if found.get(name) != record.files.get(name) and not name.rpartition("/")[2].startswith(".")
+    ]

@@ -1,0 +1,195 @@
+"""A model card in Hugging Face's format and a CycloneDX ML-BOM, both drawn from a model's record alone.
+
+Sources: the model card's metadata (https://huggingface.co/docs/hub/model-cards), CycloneDX 1.6
+(https://cyclonedx.org/docs/1.6/json/).
+"""
+
+import json
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from onestep.registry.lineage.records import Found, sources
+from onestep.registry.lineage.show import number
+from onestep.registry.record import Licence, Record
+from onestep.registry.repository import Repository
+from onestep.storage import replacing
+
+TASK = "text-to-video"
+
+
+def write_card(root: Path, found: Found, out: Path) -> list[Path]:
+    """Write `README.md` and `bom.cdx.json` into a folder; their paths. Raises `RecordError` where the record is broken."""
+    rows = sources(Repository(root), found)
+    written = {
+        out / "README.md": model_card(found, rows),
+        out / "bom.cdx.json": json.dumps(bom(found), indent=2, sort_keys=True) + "\n",
+    }
+    for path, text in written.items():
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    return list(written)
+
+
+def model_card(found: Found, rows: list[dict[str, Any]]) -> str:
+    """The card as Markdown below its metadata."""
+    record = found.record
+    own = _licence(record, record.path)
+    metadata: dict[str, Any] = {
+        "library_name": "diffusers",
+        "pipeline_tag": TASK,
+        "tags": ["onestep", "one-step", TASK],
+    }
+    if own:
+        metadata["license"] = own.lower()
+    results = [
+        {"type": name, "name": name.replace("_", " "), "value": cell["value"]}
+        for name, cell in record.metrics.items()
+        if isinstance(cell, dict) and isinstance(cell.get("value"), int | float)
+    ]
+    if results:
+        dataset = {"type": "own-footage", "name": "test split of the run's clips"}
+        result = {"task": {"type": TASK}, "dataset": dataset, "metrics": results}
+        metadata["model-index"] = [{"name": record.model, "results": [result]}]
+    clips = {split: sum(len(row["clips"].get(split, [])) for row in rows) for split in ("train", "dev", "test")}
+    lines = [
+        "---",
+        yaml.safe_dump(metadata, sort_keys=True, allow_unicode=True).rstrip(),
+        "---",
+        "",
+        f"# {found.title}",
+        "",
+        "A one-step video generator: one denoising step from noise to clip, guidance baked in.",
+        "",
+        f"- verdict of the gate: **{record.verdict.verdict}**. {record.verdict.reason}",
+        f"- sha256 of the model's files: `{record.sha256}`",
+        f"- signed by: {found.signer.fingerprint if found.signer else '**nobody (unsigned)**'}",
+        f"- made by run `{record.run}` from git commit `{record.source_commit}`; recorded {record.recorded_at}",
+        f"- footage: {len(rows)} source files; clips: "
+        + ", ".join(f"{count} {split}" for split, count in clips.items()),
+        f"- random seeds: {', '.join(f'{name} {seed}' for name, seed in record.seeds.items()) or 'none'}",
+        f"- hardware: {record.hardware.cpu}, {record.hardware.cores} cores {', '.join(record.hardware.gpus)}".rstrip(),
+        "",
+        "## Metrics",
+        "",
+        "| metric | value, with its interval |",
+        "|---|---|",
+        *(f"| {name} | {number(cell)} |" for name, cell in record.metrics.items()),
+        "",
+        "## Licences",
+        "",
+        *(
+            f"- `{licence.path}`: {licence.licence or '**not stated**'}"
+            + (f", {licence.source}" if licence.source else "")
+            for licence in record.licences
+        ),
+        "",
+        "## How it was made",
+        "",
+        "| stage | command |",
+        "|---|---|",
+        *(f"| {stage.name} | `{stage.cmd or 'imported'}` |" for stage in record.stages),
+        "",
+        f"`onestep lineage verify {found.title}` checks all of this; `onestep lineage reproduce {found.title}` makes it again.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def bom(found: Found) -> dict[str, Any]:
+    """The bill of materials: the model, what it was made from, and the packages that made it."""
+    record = found.record
+    outs = record.outs()
+    parts = [licence for licence in record.licences if licence.path != record.path and licence.path in outs]
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, found.envelope_sha256)}",
+        "version": 1,
+        "metadata": {
+            "timestamp": record.recorded_at,
+            "component": {
+                "type": "machine-learning-model",
+                "bom-ref": record.model,
+                "name": record.model,
+                "version": found.title.partition("@")[2] or record.run,
+                "hashes": [_hash(record.sha256)],
+                "licenses": _licences(_licence(record, record.path)),
+                "modelCard": {
+                    "modelParameters": {
+                        "task": TASK,
+                        "datasets": [{"ref": part.artifact} for part in parts if _is_data(part)],
+                    },
+                    "quantitativeAnalysis": {
+                        "performanceMetrics": [_metric(name, cell) for name, cell in record.metrics.items()]
+                    },
+                },
+                "properties": [
+                    {"name": "onestep:verdict", "value": record.verdict.verdict},
+                    {"name": "onestep:run", "value": record.run},
+                    {"name": "onestep:gitCommit", "value": record.source_commit},
+                    {"name": "onestep:ledgerHead", "value": record.ledger_head},
+                ],
+            },
+        },
+        "components": [
+            *(_part(part, outs[part.path].sha256) for part in parts),
+            *(
+                {"type": "file", "bom-ref": f"file:{path}", "name": path, "hashes": [_hash(sha256)]}
+                for path, sha256 in sorted(record.files.items())
+                if path
+            ),
+            *(
+                {
+                    "type": "library",
+                    "bom-ref": f"pkg:pypi/{name}@{version}",
+                    "name": name,
+                    "version": version,
+                    "purl": f"pkg:pypi/{name}@{version.replace('+', '%2B')}",
+                }
+                for name, version in sorted(record.environment.packages.items())
+            ),
+        ],
+    }
+
+
+def _part(part: Licence, sha256: str | None) -> dict[str, Any]:
+    return {
+        "type": "data" if _is_data(part) else "machine-learning-model",
+        "bom-ref": part.artifact,
+        "name": part.artifact,
+        "hashes": [_hash(sha256)] if sha256 else [],
+        "licenses": _licences(part.licence),
+    }
+
+
+def _is_data(part: Licence) -> bool:
+    return part.kind == "dataset"
+
+
+def _metric(name: str, cell: Any) -> dict[str, Any]:
+    if not isinstance(cell, dict):
+        return {"type": name, "value": str(cell)}
+    found: dict[str, Any] = {"type": name, "value": str(cell.get("value"))}
+    if cell.get("low") is not None and cell.get("high") is not None:
+        found["confidenceInterval"] = {"lowerBound": str(cell["low"]), "upperBound": str(cell["high"])}
+    return found
+
+
+def _licence(record: Record, path: str) -> str | None:
+    return next((licence.licence for licence in record.licences if licence.path == path), None)
+
+
+def _licences(licence: str | None) -> list[dict[str, Any]]:
+    if licence is None:
+        return []
+    if re.fullmatch(r"[A-Za-z0-9][\w.+-]*", licence):  # an SPDX identifier
+        return [{"expression": licence}]
+    return [{"license": {"name": licence}}]
+
+
+def _hash(sha256: str) -> dict[str, str]:
+    return {"alg": "SHA-256", "content": sha256}

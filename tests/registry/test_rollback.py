@@ -1,0 +1,87 @@
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from onestep.registry import ledger
+from onestep.registry.keeping import collect_garbage, missing
+from onestep.registry.lineage.verify import BROKEN, PASSED, verify
+from onestep.registry.pin import read_pin
+from onestep.registry.production import champion
+from onestep.registry.promotion import AlreadyChampion, PromotionRefused, merge, rollback
+from onestep.registry.repository import Repository
+from onestep.registry.signing import SigningKey
+from tests.registry.lineage.audited import object_of
+from tests.registry.lineage.conftest import audited, audited_template, key, keys  # noqa: F401
+from tests.toy_project import run
+
+
+def test_rollback_is_a_recorded_signed_promotion_of_the_earlier_version(
+    audited: Path,  # noqa: F811
+    keys: Path,  # noqa: F811
+    key: SigningKey,  # noqa: F811
+) -> None:
+    run(audited, "git", "stash", "--quiet")
+    done = rollback(audited, "v1.0.0", "it drops frames", key)
+    now = champion(audited)
+    assert now is not None
+    assert (now.version_tag, now.tag, now.number) == ("onestep@v1.0.0", "onestep#prod#3", 3)
+    last = ledger.read(Repository(audited))[-1].content
+    assert isinstance(last, ledger.Rollback)
+    assert (last.tag, last.replaces, last.reason) == ("onestep@v1.0.0", "onestep@v1.1.0", "it drops frames")
+    report = verify(audited, "onestep", keys / "own.pub", copy=False)
+    assert (report.broken, report.exit_code) == (None, PASSED)
+    shown = json.loads(run(audited, "gto", "show", "--json"))
+    assert shown["onestep"]["stage"] == {"prod": "v1.0.0"}
+    merge(audited, done.branch)
+    pinned = read_pin(audited / "data/production.json").champion
+    assert pinned is not None
+    assert (pinned.tag, pinned.sha256) == ("onestep@v1.0.0", done.sha256)
+    with pytest.raises(AlreadyChampion):
+        rollback(audited, "onestep@v1.0.0", "again", key)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="git needs ssh-keygen to check")
+def test_git_verifies_our_tags(audited: Path, keys: Path) -> None:  # noqa: F811
+    (keys / "allowed").write_text(f"me {(keys / 'own.pub').read_text()}")
+    check = ["git", "-c", "gpg.format=ssh", "-c", f"gpg.ssh.allowedSignersFile={keys / 'allowed'}", "tag", "--verify"]
+    for tag in ("onestep@v1.0.0", "onestep#prod#2"):
+        done = subprocess.run([*check, tag], cwd=audited, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert 'Good "git" signature for me' in done.stderr
+
+
+def test_rollback_to_what_was_never_registered_or_without_a_reason_is_refused(audited: Path) -> None:  # noqa: F811
+    before = run(audited, "git", "for-each-ref")
+    with pytest.raises(
+        PromotionRefused, match=r"no version onestep@v9\.0\.0; registered are onestep@v1\.0\.0, onestep@v1\.1"
+    ):
+        rollback(audited, "v9.0.0", "why not")
+    with pytest.raises(PromotionRefused, match="needs its reason"):
+        rollback(audited, "v1.0.0", " ")
+    assert run(audited, "git", "for-each-ref") == before
+
+
+def test_garbage_collection_keeps_what_every_recorded_run_needs(audited: Path, keys: Path) -> None:  # noqa: F811
+    (audited / "scratch.bin").write_text("nobody needs this")
+    run(audited, "dvc", "add", "--quiet", "scratch.bin")
+    garbage = object_of(audited, "scratch.bin")
+    (audited / "scratch.bin.dvc").unlink()
+    assert garbage.is_file()
+    kept = collect_garbage(audited)
+    assert {"onestep@v1.0.0", "onestep@v1.1.0"} < set(kept)
+    assert not garbage.exists()
+    assert missing(audited) == {}
+    for name in kept:
+        assert verify(audited, name, keys / "own.pub", copy=False).exit_code == PASSED
+
+
+def test_plain_dvc_gc_removes_an_earlier_version_and_that_is_seen(audited: Path, keys: Path) -> None:  # noqa: F811
+    run(audited, "dvc", "gc", "--quiet", "--workspace", "--force")
+    assert set(missing(audited)) == {"onestep@v1.0.0", "onestep@v1.1.0"}
+    report = verify(audited, "onestep", keys / "own.pub", copy=False)
+    assert report.exit_code == BROKEN
+    assert report.broken is not None
+    assert report.broken[0] == "files of DVC"
