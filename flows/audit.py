@@ -10,7 +10,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import page
-from flows.stages import GPU, GPU_LEASE_S, StageFailed, live
+from flows.stages import StageFailed, live
+from flows.turns import GPU, in_turn
 from onestep.registry import runs
 from onestep.registry.production import registered
 from onestep.registry.signing import OWN_KEY
@@ -65,9 +66,7 @@ def verify(root: Path, version: str, trust: Path) -> dict[str, str]:
 @task(task_run_name="reproduce {version}", cache_policy=NO_CACHE)
 def come_out_again(root: Path, version: str) -> dict[str, str]:
     """Train one model again and compare, on the GPU in its turn."""
-    from prefect.concurrency.sync import concurrency
-
-    with concurrency(GPU, occupy=1, lease_duration=GPU_LEASE_S):
+    with in_turn(GPU):
         return _asked(root, "reproduce", version)
 
 

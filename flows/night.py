@@ -15,7 +15,7 @@ from prefect.exceptions import TerminationSignal
 from flows import page
 from flows.stages import Book, run_stages
 from onestep.config import FetchSettings, GateSettings, RetrainSettings, load_group
-from onestep.registry import runs
+from onestep.registry import ledger, runs
 from onestep.registry.decision import Decision, decide, look
 from onestep.registry.gates import read_verdict
 from onestep.registry.graph import PlannedStage, leading_to, plan
@@ -23,9 +23,10 @@ from onestep.registry.imports import update_imports
 from onestep.registry.morning import Morning, write_morning
 from onestep.registry.publishing import enter_and_publish, publish
 from onestep.registry.recording import record
+from onestep.registry.repository import Repository
 from onestep.registry.runs import Run
 from onestep.registry.signing import find_key
-from onestep.registry.tried import pin_champion
+from onestep.registry.tried import pin_champion, waiting
 
 PARAMS = "params.yaml"
 CANDIDATE = "onestep.candidate"
@@ -68,6 +69,15 @@ class Night:
         page.show_verdict(self.run.root, verdict)
         return str(verdict["verdict"])
 
+    def find_waiting_candidate(self) -> bool:
+        """Whether the last candidate may be promoted and was not: the night before ended too early, or nobody answered."""
+        run = waiting(ledger.read(Repository(self.run.root)))
+        if run is None:
+            return False
+        self.morning.branch = f"runs/{run}"
+        self.morning.notes.append(f"{self.morning.branch} was waiting for its promotion")
+        return True
+
     def publish(self) -> None:
         """Record the run, refused or not: data to the remote, then the branch `runs/<id>` and the ledger."""
         self.morning.branch = publish_run(self.run)
@@ -109,7 +119,8 @@ def a_run(flow: str, project: str, revision: str, upstream: str | None, notify: 
             page.show_stages(morning.stages)
             runs.close(night.run)
         written = morning.page(home)
-        write_morning(written, morning, night.run.root if night else None)
+        with page.not_fatal("the page"):
+            write_morning(written, morning, night.run.root if night else None)
         page.show_morning(morning, written)
         page.tell(notify, f"onestep {flow}: {morning.kind}", morning.headline)
 

@@ -3,12 +3,11 @@
 from typing import Literal
 
 from prefect import flow
-from prefect.concurrency.sync import concurrency
 
 from flows.catching_up import cancel_missed_nights
 from flows.night import Night, a_run
-from flows.promote import promote
-from flows.stages import GPU_LEASE_S
+from flows.promote import candidate_of, promote_candidate
+from flows.turns import ATTEMPT, in_turn
 
 Promotion = Literal["at once", "by event", "never"]
 
@@ -32,25 +31,34 @@ def nightly(
         night.bring_in_footage()
         night.check_and_compare()
         decision = night.decide(by_hand=False)
-        if not decision.retrain:
-            return night.morning.ended("stopped" if decision.bad_clips else "nothing", decision.says)
-        return train_judge_promote(night, promotion, revision)
+        if decision.retrain:
+            return train_judge_promote(night, promotion, revision)
+        if night.find_waiting_candidate():
+            return conclude(night, promotion, revision)
+        return night.morning.ended("stopped" if decision.bad_clips else "nothing", decision.says)
 
 
 def train_judge_promote(night: Night, promotion: Promotion, into: str) -> str:
-    """What follows a decision to retrain, one run at a time; returns the headline."""
-    with concurrency("attempt", occupy=1, lease_duration=GPU_LEASE_S):
+    """What follows a decision to retrain, one candidate at a time; returns the headline."""
+    with in_turn(ATTEMPT):
         verdict = night.train_and_judge()
         night.publish()
         if verdict != "promote":
             return night.morning.ended(verdict, night.morning.verdict_says)
-        if promotion == "at once":
-            done = promote(str(night.run.project), night.morning.branch, into, night.run.upstream)
-            night.morning.notes += done.notes
-            return night.morning.ended(done.kind, done.says)
+        return conclude(night, promotion, into)
+
+
+def conclude(night: Night, promotion: Promotion, into: str) -> str:
+    """A recorded candidate may be promoted: at once, by whoever listens for it, or not now; returns the headline."""
+    branch = night.morning.branch
+    if promotion == "at once":
+        with candidate_of(night.run.project, branch, night.run.upstream) as clone:
+            done = promote_candidate(clone, branch, into)
+        night.morning.notes += done.notes
+        return night.morning.ended(done.kind, done.says)
     if promotion == "by event":
         night.announce()
-    return night.morning.ended("waiting", f"{night.morning.branch} may be promoted: {night.morning.verdict_says}")
+    return night.morning.ended("waiting", f"{branch} may be promoted: {night.morning.verdict_says}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Neither may stop a night: where the server is away, the log says so and the run goes on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,17 +55,18 @@ def tell(block: str | None, subject: str, body: str) -> None:
         return
     from prefect.blocks.core import Block
 
-    with _not_fatal(f"telling {block}"):
+    with not_fatal(f"telling {block}"):
         Block.load(block).notify(body, subject)
 
 
 def _show(create: Callable[..., Any], **content: Any) -> None:
-    with _not_fatal(f"the artifact {content['key']}"):
+    with not_fatal(f"the artifact {content['key']}"):
         create(**content)
 
 
 @contextmanager
-def _not_fatal(what: str):  # type: ignore[no-untyped-def]
+def not_fatal(what: str) -> Iterator[None]:
+    """Whatever fails in the block is a line in the log."""
     try:
         yield
     except Exception as error:

@@ -1,5 +1,7 @@
 """A candidate goes into production: at once, or after a named person's yes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,7 +18,7 @@ from onestep.registry.attempts import AttemptRefused
 from onestep.registry.gates import as_markdown, read_verdict
 from onestep.registry.ledger import LedgerMoved
 from onestep.registry.promotion import AlreadyChampion, NotReproduced, PromotionRefused
-from onestep.registry.publishing import offer, publish_promotion
+from onestep.registry.publishing import offer, publish_promotion, publish_refusal
 from onestep.registry.runs import Run
 from onestep.registry.signing import find_key
 
@@ -54,20 +56,29 @@ def promote(
     approver: whose yes is asked for in the Prefect page, null = nobody's. wait_h: hours until silence counts as its
     own answer.
     """
-    run = runs.open_run(Path(project).resolve(), f"promote-{runs.new_id()}", branch, upstream)
-    try:
+    with candidate_of(Path(project).resolve(), branch, upstream) as run:
         if approver is not None:
             page.tell(notify, f"onestep: {branch} waits for {approver}", f"Answer within {wait_h:g} hours.")
             answer = ask(approver, branch, as_markdown(read_verdict(run.root)), wait_h, silence)
+            if answer.kind == "reject":
+                record_refusal(run, answer.says)
             if answer.kind != "promoted":
                 page.tell(notify, f"onestep promote: {answer.kind}", answer.says)
                 return answer
         done = promote_candidate(run, branch, into)
-    finally:
-        runs.close(run)
     if approver is not None:
         page.tell(notify, f"onestep promote: {done.kind}", done.says)
     return done
+
+
+@contextmanager
+def candidate_of(project: Path, branch: str, upstream: str | None) -> Iterator[Run]:
+    """A clone of a recorded run."""
+    run = runs.open_run(project, f"promote-{runs.new_id()}", branch, upstream)
+    try:
+        yield run
+    finally:
+        runs.close(run)
 
 
 def ask(approver: str, branch: str, verdict: str, wait_h: float, silence: str) -> Outcome:
@@ -89,6 +100,12 @@ def ask(approver: str, branch: str, verdict: str, wait_h: float, silence: str) -
             return Outcome("reject", f"{approver} says no: {answer.reason or 'no reason given'}")
         log.warning(f"{answer.name!r} answered, but {approver} was asked: asking again")
     return Outcome("hold", f"three answers, none of them by {approver}")
+
+
+@task(cache_policy=NO_CACHE)
+def record_refusal(run: Run, says: str) -> None:
+    """A person's no is a verdict too, and stands in the ledger."""
+    publish_refusal(run, says)
 
 
 @task(cache_policy=NO_CACHE)

@@ -13,20 +13,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.concurrency.sync import concurrency
 
+from flows.turns import GPU, in_turn
 from onestep import supervised
 from onestep.registry.graph import PlannedStage
 
-GPU = "gpu"
-GPU_LEASE_S = 60  # a dead holder frees the GPU after at most this and the server's own round
 RETRY_DELAY_S = 30
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
 _EXIT_CODE = re.compile(r"exited with (-?\d+)")
@@ -106,10 +104,7 @@ def _machinery_failed(_task: Any, _run: Any, state: Any) -> bool:
 def run_stage(root: Path, stage: str, gpu: bool = False, limit_s: float | None = None) -> StageRun:
     """Run one stage alone, its output line by line in the log; raises `StageFailed`."""
     log = get_run_logger()
-    turn: AbstractContextManager[None] = nullcontext()
-    if gpu:
-        turn = concurrency(GPU, occupy=1, lease_duration=GPU_LEASE_S)
-    with turn:
+    with in_turn(GPU) if gpu else nullcontext():
         started = time.monotonic()
         skipped = False
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]

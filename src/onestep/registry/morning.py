@@ -41,7 +41,7 @@ class Morning:
     @property
     def verdict_says(self) -> str:
         """The verdict's own sentence."""
-        return str(self.verdict["reason"]) if self.verdict else "there is no verdict"
+        return str(self.verdict["reason"]) if self.verdict else "its verdict stands in its record"
 
     def page(self, project: Path) -> Path:
         """Where this flow's page lies: the latest run's, for people; git keeps none of them."""

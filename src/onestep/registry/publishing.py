@@ -10,6 +10,7 @@ from pathlib import Path
 
 from onestep.config import GateSettings
 from onestep.registry import ledger
+from onestep.registry.attempts import override
 from onestep.registry.ledger import LedgerMoved
 from onestep.registry.pin import Pin
 from onestep.registry.promotion import Promotion, PromotionRace, PromotionRefused, merge
@@ -52,6 +53,18 @@ def enter_and_publish(run: Run, settings: GateSettings, judge: str | None) -> Pi
             _push(run, _LEDGER)
             return pin
     raise LedgerMoved(f"the ledger of {run.upstream} takes no entry: other runs were faster, or it cannot be written")
+
+
+def publish_refusal(run: Run, reason: str) -> None:
+    """Enter a person's no to the candidate in the clone as a verdict of its own, and push the ledger.
+
+    Raises what `attempts.override` raises, `RunError` when the upstream does not take it.
+    """
+    override(run.root, "reject", reason)
+    try:
+        _push(run, _LEDGER)
+    except GitError as error:
+        raise RunError(f"the refusal was not published: {error}") from error
 
 
 def publish(run: Run, branch: str) -> None:

@@ -14,7 +14,7 @@ from onestep.config import GateSettings
 from onestep.registry import ledger
 from onestep.registry.attempts import PIN, next_pin, offer, standing_verdict
 from onestep.registry.graph import artifact_path
-from onestep.registry.ledger import Attempt, Entry, Verdict, of_kind
+from onestep.registry.ledger import Attempt, Entry, Promotion, Verdict, of_kind
 from onestep.registry.pin import Pin, PinnedChampion, read_pin
 from onestep.registry.production import CLIPS, INDEX, champion
 from onestep.registry.repository import Repository
@@ -47,6 +47,16 @@ def tried(entries: Sequence[Entry]) -> list[Tried]:
             made_of = (attempt.data, attempt.params, attempt.code)
             found.append(Tried(attempt.comparison, said.verdict, run, *made_of))
     return found[::-1]
+
+
+def waiting(entries: Sequence[Entry]) -> str | None:
+    """The run of the last comparison, where its verdict is `promote` and it has not been promoted; else null."""
+    last = next(iter(tried(entries)), None)
+    if last is None or last.verdict != "promote" or last.run is None:
+        return None
+    newest = [attempt.comparison for attempt in of_kind(entries, Attempt)][-1]
+    promoted = {entry.comparison for entry in of_kind(entries, Promotion)}
+    return last.run if last.comparison == newest and last.comparison not in promoted else None
 
 
 def enter(root: Path, settings: GateSettings, judge: str | None) -> Pin:
