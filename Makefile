@@ -11,7 +11,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo full test test-slow lint typecheck clean
+.PHONY: help setup demo full server doctor test test-slow lint typecheck clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,12 @@ demo: setup ## footage to a one-step model, with pictures and numbers
 
 full: setup ## the headline run as a DVC experiment: profiles/full.yaml over params.yaml
 	$(BIN)/dvc exp run --name full $$($(BIN)/onestep profile profiles/full.yaml)
+
+server: setup ## Prefect on this machine: server, pools, limits, automation, deployments, workers; says where its page is
+	$(BIN)/python -m flows.server $(ARGS)
+
+doctor: setup ## is this machine ready for a night? says how to mend what is not
+	@$(BIN)/onestep doctor
 
 test: setup ## the tests, under ten minutes
 	$(PYTEST)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from onestep import cli_nights
 from onestep.ledger_commands import app as ledger
 from onestep.lineage_commands import app as lineage
 from onestep.registry_commands import app as registry
@@ -345,6 +346,10 @@ def times(
     print(table(since))
 
 
+app.command(rich_help_panel=HAND)(cli_nights.doctor)
+app.command(rich_help_panel=HAND)(cli_nights.decide)
+
+
 @pretrain.command("footage")
 def pretrain_footage(out: Out, params: ParamsFile = PARAMS) -> None:
     """Render the footage that the bundled models are trained on."""
@@ -443,3 +448,7 @@ def main() -> None:
 
 def _expected(error: Exception) -> bool:
     return type(error).__module__.startswith("onestep.")
+
+
+if __name__ == "__main__":
+    main()

@@ -294,6 +294,15 @@ class GateSettings(Settings):
         return self
 
 
+class RetrainSettings(Settings):
+    """When a night trains."""
+
+    min_new_clips: Count
+    on_drift: bool
+    max_champion_age_days: Positive | None
+    on_new_recipe: bool
+
+
 class Params(Settings):
     """All of `params.yaml`, one group per stage."""
 
@@ -311,6 +320,7 @@ class Params(Settings):
     evaluate: EvaluateSettings
     latency: LatencySettings
     gate: GateSettings
+    retrain: RetrainSettings
 
     @model_validator(mode="after")
     def _splits_fit(self) -> "Params":
@@ -330,6 +340,15 @@ def parse_settings(kind: type[AnySettings], content: Any, source: str) -> AnySet
 def load_params(path: Path) -> Params:
     """Read and check a `params.yaml`; raises `SettingsError`."""
     return read_settings(Params, path)
+
+
+def load_group(kind: type[AnySettings], path: Path, group: str) -> AnySettings:
+    """One group alone, whatever else a project's `params.yaml` holds; raises `SettingsError`."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path} does not exist: run from the project's root or pass --params") from error
+    return parse_settings(kind, content.get(group, {}), f"{path}: {group}")
 
 
 def read_settings(kind: type[AnySettings], path: Path) -> AnySettings:

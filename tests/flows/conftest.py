@@ -1,77 +1,117 @@
-"""A real Prefect server with its scheduler, one for all tests of flows."""
+"""A real Prefect server with its scheduler, one for all tests of flows; and projects whose nights can be played."""
 
 import os
+import shutil
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.toy_project import (  # noqa: F401
-    finished_project,
-    project,
-    remote,
-    retrain,
-    tools_of_this_environment,
-)
+from flows import server as one_machine
+from tests.night_project import fresh_night_project  # noqa: F401
+from tests.toy_project import run, tools_of_this_environment  # noqa: F401
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def serving(home: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server with its scheduler and triggers; `prefect_test_harness` would do, but its server has neither."""
+    settings = {
+        **os.environ,
+        **one_machine.SETTINGS,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
+        "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+    }
+    words = ["server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    with one_machine.running(words, settings, home / "server.log") as process:
+        one_machine.wait_until_healthy(f"http://127.0.0.1:{port}/api", process, home / "server.log")
+        yield process
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API URL of a running server; `prefect_test_harness` would do, but its server has no scheduler."""
-    home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (home / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--no-ui"],
-            env={**os.environ, **settings},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        url = f"http://127.0.0.1:{port}/api"
-        try:
-            _wait_until_healthy(url, process, home / "server.log")
-            yield url
-        finally:
-            process.terminate()
-            process.wait(20)
+    """The API URL of a running server; `ONESTEP_TEST_SERVER` names one that runs already, for those who write tests."""
+    if running := os.environ.get("ONESTEP_TEST_SERVER"):
+        yield running
+        return
+    port = free_port()
+    with serving(tmp_path_factory.mktemp("prefect"), port):
+        yield f"http://127.0.0.1:{port}/api"
 
 
 @pytest.fixture
 def prefect_server(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """The server as the one that flows and clients of this test talk to, from here and from child processes."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
-
-    monkeypatch.setenv("PREFECT_API_URL", server)
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect-client"))
-    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
-    with temporary_settings({PREFECT_API_URL: server, PREFECT_HOME: tmp_path / "prefect-client"}):
+    with using(server, monkeypatch, tmp_path / "prefect-client"):
         yield server
 
 
-def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"the server ended: {log.read_text()}"
-        try:
-            if httpx.get(f"{url}/health", timeout=2).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"no server after 90 s: {log.read_text()}")
+@pytest.fixture
+def deployed(prefect_server: str) -> str:
+    """The same server with pools, limit, automation and all deployments on it."""
+    one_machine.set_up(dict(os.environ), ROOT)
+    return prefect_server
+
+
+@contextmanager
+def using(url: str, monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'src'}")
+    for key, value in one_machine.SETTINGS.items():
+        monkeypatch.setenv(key, value)
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: home}):
+        yield
+
+
+@pytest.fixture
+def night_project(fresh_night_project: Path, tmp_path: Path) -> Path:  # noqa: F811
+    """A project of one's own: footage and remote beside it, main committed, nothing has run."""
+    return copy_of(fresh_night_project, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def promoted_night_project(fresh_night_project: Path, tmp_path_factory: pytest.TempPathFactory, server: str) -> Path:  # noqa: F811
+    """The same after its first night, which ended promoted; do not change it, copy it."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    root = copy_of(fresh_night_project, tmp_path_factory.mktemp("promoted"))
+    with temporary_settings({PREFECT_API_URL: server}):
+        from flows.nightly import nightly
+
+        assert "onestep@v1.0.0 is in production" in nightly(str(root))
+    return root
+
+
+@pytest.fixture
+def after_first_night(promoted_night_project: Path, tmp_path: Path) -> Path:
+    """A copy of one's own of the project after its first night."""
+    return copy_of(promoted_night_project, tmp_path)
+
+
+def copy_of(project: Path, folder: Path) -> Path:
+    """A copy of project, footage and remote, its import and its remote pointing at the copies."""
+    for name in ("project", "footage", "remote"):
+        if (project.parent / name).exists():
+            shutil.copytree(project.parent / name, folder / name, symlinks=True)
+    root = folder / "project"
+    old, new = str(project.parent), str(folder)
+    for name in (".dvc/config", "data/footage.dvc"):
+        path = root / name
+        path.write_text(path.read_text().replace(old, new))
+    run(root, "git", "commit", "--quiet", "--all", "--message", "Footage and remote have moved")
+    return root

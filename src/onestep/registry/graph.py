@@ -3,7 +3,8 @@
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,16 @@ class GraphError(RuntimeError):
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage: `changed` as `dvc repro --dry` sees it; `affected` where it or any stage that it needs changed."""
+    """One stage: `changed` as `dvc repro --dry` sees it; `affected` where it or any stage that it needs changed.
+
+    needs: the stages whose outputs it reads; meta: what its `meta:` says.
+    """
 
     name: str
     changed: bool
     affected: bool
+    needs: tuple[str, ...] = field(default=(), compare=False)
+    meta: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 def open_graph(root: Path) -> "Repo":
@@ -60,10 +66,29 @@ def plan(root: Path) -> list[PlannedStage]:
             name = _address(stage, Path(repo.root_dir))
             if name in changed or any(needed in affected for needed in graph.successors(stage)):
                 affected.add(stage)
-            planned.append(PlannedStage(name, name in changed, stage in affected))
+            needs = tuple(_address(s, Path(repo.root_dir)) for s in graph.successors(stage) if s.cmd is not None)
+            planned.append(PlannedStage(name, name in changed, stage in affected, needs, dict(stage.meta or {})))
             if name in impossible and stage not in affected:
                 raise GraphError(f"dvc repro --dry failed in {root}: {impossible[name]}")
     return planned
+
+
+def leading_to(planned: Sequence[PlannedStage], key: str) -> list[PlannedStage]:
+    """The stages whose `meta:` has a true `key`, and all that these need, in the graph's order."""
+    wanted: set[str] = set()
+    for stage in reversed(planned):
+        if stage.meta.get(key) or stage.name in wanted:
+            wanted |= {stage.name, *stage.needs}
+    return [stage for stage in planned if stage.name in wanted]
+
+
+def depending_on(planned: Sequence[PlannedStage], path_owner: str) -> list[PlannedStage]:
+    """The stages that need a stage, directly or not, in the graph's order, without that stage itself."""
+    reached = {path_owner}
+    for stage in planned:
+        if reached & set(stage.needs):
+            reached.add(stage.name)
+    return [stage for stage in planned if stage.name in reached and stage.name != path_owner]
 
 
 def artifact_path(repository: Repository, name: str, revision: str | None = None) -> str:
@@ -83,7 +108,8 @@ def artifact_path(repository: Repository, name: str, revision: str | None = None
 def changes(root: Path) -> list[str]:
     """What differs between the working copy and `dvc.lock`, one phrase each; empty when a run is complete."""
     with open_graph(root) as repo:
-        status = {target.rsplit(f"{GRAPH}:", 1)[-1]: detail for target, detail in repo.status().items()}
+        found_by_dvc = {target: detail for target, detail in repo.status().items() if not _only_news(detail)}
+        status = {target.rsplit(f"{GRAPH}:", 1)[-1]: detail for target, detail in found_by_dvc.items()}
         missing = [str(out) for out in repo.index.outs if out.use_cache and out.changed_cache()]
     found = [f"{target} ({_summary(detail)})" for target, detail in sorted(status.items())]
     return found + [f"{path} (not in the cache: run `dvc commit`)" for path in sorted(missing) if not found]
@@ -168,6 +194,14 @@ def _changed_stages(root: Path) -> tuple[set[str], dict[str, str]]:
 
 def _inside(path: Path, folders: list[Path]) -> bool:
     return any(path == folder or folder in path.parents for folder in folders)
+
+
+def _only_news(detail: Any) -> bool:
+    """Whether all that DVC says of an import is that its source has moved on: what was imported is still what it was."""
+    if not all(isinstance(entry, dict) for entry in detail):
+        return False
+    states = [state for entry in detail for files in entry.values() for _, state in _states(files)]
+    return bool(states) and all(state == "update available" for state in states)
 
 
 def _summary(detail: Any) -> str:

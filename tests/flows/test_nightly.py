@@ -1,0 +1,103 @@
+"""Nights on a small graph against a real server, in the order in which they come."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flows.nightly import nightly
+from flows.retrain import retrain
+
+from onestep.registry import ledger
+from onestep.registry.production import champion
+from onestep.registry.repository import Repository
+from onestep.registry.tried import Tried, tried
+from tests.flows.asking import artifact, statuses
+from tests.night_project import write_footage, write_night_params
+from tests.toy_project import run
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+STAGES = ["ingest", "validate", "production", "drift", "train", "evaluate", "gate"]
+
+
+def attempts(root: Path) -> list[Tried]:
+    return tried(ledger.read(Repository(root)))
+
+
+def state(root: Path) -> dict[str, Any]:
+    """What a night that promotes nothing must leave alone."""
+    return {
+        "refs": run(root, "git", "for-each-ref"),
+        "status": run(root, "git", "status", "--porcelain"),
+        "head": run(root, "git", "rev-parse", "HEAD"),
+        "lock": (root / "dvc.lock").read_text() if (root / "dvc.lock").exists() else None,
+    }
+
+
+def test_first_night_ends_promoted_and_main_has_lock_and_pin(promoted_night_project: Path) -> None:
+    root = promoted_night_project
+    now = champion(root)
+    assert now is not None
+    assert now.version_tag == "onestep@v1.0.0"
+    (attempt,) = attempts(root)
+    branch = f"runs/{attempt.run}"
+    assert run(root, "git", "branch", "--list", "*", "--format=%(refname:short)").split() == ["ledger", "main", branch]
+    assert run(root, "git", "merge-base", "main", branch) == run(root, "git", "rev-parse", branch)
+    assert run(root, "git", "status", "--porcelain") == ""
+    assert json.loads((root / "data/production.json").read_text())["champion"]["tag"] == "onestep@v1.0.0"
+    assert "models/onestep" in (root / "dvc.lock").read_text()
+    assert not (root / "models/onestep").exists()  # the working tree is a person's: `dvc checkout` is theirs to type
+    page = (root / "reports/nightly.html").read_text()
+    assert "A new model is in production" in page
+    assert "http://" not in page
+    assert (root.parent / "remote").is_dir()
+
+
+def test_second_night_without_footage_does_nothing_and_says_so(after_first_night: Path) -> None:
+    before = state(after_first_night)
+    said = nightly(str(after_first_night))
+    assert said == "Nothing to do: no rule is a reason to retrain."
+    assert state(after_first_night) == before
+    assert list(statuses()) == STAGES
+    assert [statuses()[stage] for stage in ("ingest", "validate", "train")] == ["cached"] * 3
+    rows = {row["rule"]: row for row in json.loads(artifact("decision"))}
+    assert rows["new clips"]["observed"] == "0 new, 0 gone"
+    assert "Nothing to do" in (after_first_night / "reports/nightly.html").read_text()
+
+
+def test_night_with_drifted_footage_retrains_and_the_next_champion_follows(after_first_night: Path) -> None:
+    write_footage(after_first_night.parent / "footage", 0.9, range(30, 49))
+    said = nightly(str(after_first_night))
+    assert said.startswith("onestep@v1.1.0 is in production")
+    rows = {row["rule"]: row["speaks_for"] for row in json.loads(artifact("decision"))}
+    assert rows["drift"] == "retrain"
+    assert rows["new clips"] == "no reason"
+    assert statuses()["train"] == "ran"
+
+
+def test_night_with_bad_footage_stops_at_validation_and_the_old_champion_stays(after_first_night: Path) -> None:
+    write_footage(after_first_night.parent / "footage", -5.0, range(30, 60))
+    before, now = state(after_first_night), champion(after_first_night)
+    said = nightly(str(after_first_night))
+    assert said == "Not retrained: the clips failed validation (brightness)."
+    assert state(after_first_night) == before
+    assert champion(after_first_night) == now
+    assert statuses()["validate"] == "ran"
+    assert statuses()["train"] == "not run"
+    assert "Stopped before training" in (after_first_night / "reports/nightly.html").read_text()
+
+
+def test_refused_candidate_is_recorded_and_not_tried_again(after_first_night: Path) -> None:
+    root = after_first_night
+    write_night_params(root, verdict="hold")
+    run(root, "git", "commit", "--quiet", "--all", "--message", "A stricter gate")
+    write_footage(root.parent / "footage", 0.9, range(30, 49))
+    assert nightly(str(root)) == "because"
+    assert attempts(root)[0].verdict == "hold"
+    held = attempts(root)[0].run
+    assert run(root, "git", "show", f"runs/{held}:dvc.lock").count("models/onestep") > 0
+    assert champion(root).version_tag == "onestep@v1.0.0"
+    again = nightly(str(root))
+    assert again == "Not retrained, though drift: the same clips, parameters and code were comparison 2 (hold)."
+    assert retrain(str(root)).startswith("Not retrained, though by hand")
+    assert len(attempts(root)) == 2
