@@ -27,12 +27,13 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup ## footage to a one-step model, with pictures and numbers
-	@since=$$(date +%s); $(BIN)/dvc repro && echo && $(BIN)/onestep times --since $$since
+	@since=$$(date +%s); $(BIN)/dvc repro && echo && $(BIN)/onestep times --since $$since && echo && $(BIN)/onestep record
 	@echo
 	@echo "verdict      reports/verdict.json"
 	@echo "report       reports/report.html (videos side by side, open it in a browser)"
 	@echo "numbers      reports/metrics.json, reports/latency.json"
 	@echo "model        models/onestep (a stock diffusers pipeline)"
+	@echo "its record   $(BIN)/onestep lineage show onestep (docs/audit.md is the auditor's walk)"
 	@echo "try it       $(BIN)/onestep generate 'a small red circle bouncing on teal' --model models/onestep --out clip.mp4"
 
 full: setup ## the headline run as a DVC experiment: profiles/full.yaml over params.yaml
