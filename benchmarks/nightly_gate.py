@@ -230,36 +230,39 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plot(found: dict[str, Any], path: Path) -> None:
-    """Left: the chance of any wrong promotion by night. Right: the power of one night."""
+def plot(found: dict[str, Any], settings: GateSettings, path: Path) -> None:
+    """Left: the chance of any wrong promotion by night. Right: the power of one night, lines by formula, dots simulated."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     steps = np.arange(1, found["nights"] + 1)
     for rule, values in found["any by night"].items():
         ours = rule == OURS
         left.plot(steps, values, label=rule, linewidth=2.6 if ours else 1.4, color="black" if ours else None)
     limit = found["settings"]["alpha"]
     left.axhline(limit, color="grey", linewidth=0.8, linestyle=":")
-    left.annotate(f"{limit:g}", (1, limit), xytext=(0, 4), textcoords="offset points", color="grey")
+    left.annotate(f"{limit:g}", (found["nights"], limit), xytext=(0, 4), textcoords="offset points", color="grey")
     left.set(xlabel="nights", ylabel="chance of any wrong promotion so far", ylim=(0, 1.02))
     left.set_title("Candidates no better than the champion")
-    left.legend(fontsize=8, loc="center right")
+    left.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+    fine = np.linspace(0, EFFECTS[-1], 101)
     shades = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(POWER_REPETITIONS)))
     for shade, night in zip(shades, POWER_REPETITIONS, strict=True):
         cells = found["power"][OURS][str(night)]
-        values = [cells[str(effect)]["formula"] for effect in EFFECTS]
-        right.plot(EFFECTS, values, color=shade, marker="o", markersize=4, label=f"this gate, night {night}")
-    cells = found["power"][INTERVAL]["1"]
-    right.plot(
-        EFFECTS, [cells[str(e)]["value"] for e in EFFECTS], color="C2", linestyle="--", label=f"{INTERVAL}, any night"
-    )
+        alpha = alpha_without_promotion([], night, settings)
+        curve = [power(float(effect), found["prompts"], alpha) for effect in fine]
+        right.plot(fine, curve, color=shade, label=f"this gate, night {night}")
+        points = np.array([[cells[str(e)][key] for key in ("value", "low", "high")] for e in EFFECTS])
+        bars = abs(points[:, 1:] - points[:, :1]).T
+        right.errorbar(EFFECTS, points[:, 0], bars, color=shade, fmt="o", markersize=4, linewidth=0.8)
+    single = [power(float(effect), found["prompts"], 0.05) for effect in fine]
+    right.plot(fine, single, color="C2", linestyle="--", label=f"{INTERVAL}, any night")
     right.set(xlabel="true difference, in spreads of the paired difference", ylabel="chance to promote", ylim=(0, 1.02))
-    right.set_title(f"One truly better candidate, {found['prompts']} prompts, no promotion before")
-    right.legend(fontsize=8, loc="lower right")
+    right.set_title(f"A truly better candidate, {found['prompts']} prompts")
+    right.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -272,9 +275,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=4000)
     arguments = parser.parse_args()
-    found = simulate(arguments.repetitions, load_params(Path("params.yaml")).gate)
+    settings = load_params(Path("params.yaml")).gate
+    found = simulate(arguments.repetitions, settings)
     write_json(Path("docs/nightly-gate.json"), found)
-    plot(found, Path("docs/images/nightly-gate.png"))
+    plot(found, settings, Path("docs/images/nightly-gate.png"))
     print(table(found))
 
 
