@@ -10,8 +10,12 @@ import pytest
 from onestep.data.clips import load_frames, read_index
 from onestep.evaluation.evaluate import EvaluationError, evaluate
 from onestep.evaluation.faults import grain
+<<<<<<< HEAD
 from onestep.evaluation.judge import FEATURES, PATCH_FEATURES
 from onestep.evaluation.paired_tests import Comparison
+=======
+from onestep.evaluation.judge import PATCH_FEATURES
+>>>>>>> work/gsb
 from onestep.evaluation.report import write_report
 from onestep.evaluation.samples import SamplesError, read_samples
 from onestep.storage import read_json, sha256_folder, write_json
@@ -52,8 +56,9 @@ def samples(tmp_path_factory, clips):
 def margins(tmp_path_factory, judge_folder):
     path = tmp_path_factory.mktemp("margins") / "margins.json"
     within = {"fidelity": 0.05, "structural_stability": 0.05, "attribute_accuracy": 0.2}
-    spread = [1.0] * (FEATURES + 2 * PATCH_FEATURES)
-    write_json(path, {"judge": sha256_folder(judge_folder), "shape": [13, 64, 64], "margins": within, "spread": spread})
+    whitening = [" ".join(map(str, row)) for row in np.eye(2 * PATCH_FEATURES)]
+    content = {"judge": sha256_folder(judge_folder), "shape": [13, 64, 64], "margins": within, "whitening": whitening}
+    write_json(path, content)
     return path
 
 

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from onestep.data import world
+from onestep.data.clips import load_frames, read_index
 from onestep.evaluation.distances import Moments, make_draws
 from onestep.evaluation.faults import FAULTS
 from onestep.evaluation.measuring import Measured, make_ruler, measure
@@ -14,43 +15,51 @@ from onestep.evaluation.preference import (
     fidelity,
     fix_margins,
     gsb,
-    look,
     margin,
     preference,
     preferred,
     read_margins,
-    spread_within,
+    texture,
+    whitening_within,
 )
 from onestep.storage import read_json, sha256_folder, write_json
 from tests.evaluation.made import drawn, write_clips_of
 
-CLIPS, REAL, CONFIDENCE = 24, 60, 0.95
-QUESTION_OF = {"grain": "fidelity", "blur": "fidelity", "flicker": "structure", "shuffle": "structure"}
-
-
-@pytest.fixture(scope="module")
-def clean(judge):
-    frames, rows = drawn(CLIPS, seed=21)
-    return frames, rows, measure(frames, make_ruler(judge, rows, None))
-
-
-@pytest.fixture(scope="module")
-def reference(judge):
-    seen = judge.assess(drawn(REAL, seed=22)[0])
-    return look(seen.features, Moments(seen.patches))
+CLIPS, CONFIDENCE = 24, 0.95
+FAULTY = [
+    ("grain", 0.5, "fidelity"),
+    ("blur", 1.0, "fidelity"),
+    ("flicker", 0.5, "structure"),
+    ("shuffle", 0.5, "structure"),
+]
 
 
 @pytest.fixture(scope="module")
 def draws():
-    return make_draws(CLIPS, REAL, resamples=100, seed=0)
+    return make_draws(CLIPS, 96 - CLIPS, resamples=100, seed=0)
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Four real clips of each of 18 captions."""
-    rows = drawn(18, seed=23)[1]
-    frames = np.concatenate([drawn_of(rows, seed) for seed in range(4)])
-    return write_clips_of(tmp_path_factory.mktemp("clips"), frames, pd.concat([rows] * 4, ignore_index=True))
+    """Eight real clips of each of 12 captions."""
+    rows = drawn(12, seed=23)[1]
+    frames = np.concatenate([drawn_of(rows, seed) for seed in range(8)])
+    return write_clips_of(tmp_path_factory.mktemp("clips"), frames, pd.concat([rows] * 8, ignore_index=True))
+
+
+@pytest.fixture(scope="module")
+def clean(clips, judge):
+    """The first real clips: frames, what their captions ask for, and what was measured."""
+    rows = read_index(clips).head(CLIPS)
+    frames = load_frames(clips, rows["clip_id"].tolist())
+    return frames, rows, measure(frames, make_ruler(judge, rows, None))
+
+
+@pytest.fixture(scope="module")
+def reference(clips, judge):
+    """Textures of the other real clips."""
+    others = read_index(clips)["clip_id"].tolist()[CLIPS:]
+    return texture(Moments(judge.assess(load_frames(clips, others)).patches))
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +87,12 @@ def test_a_model_against_itself_is_the_same_on_every_prompt(clean, reference, ma
         assert cell == {"value": 0.0, "low": 0.0, "high": 0.0, "good": 0.0, "same": 1.0, "bad": 0.0}
 
 
-@pytest.mark.parametrize(("fault", "question"), QUESTION_OF.items())
-def test_an_injected_fault_loses_the_question_it_belongs_to(judge, clean, reference, margins, draws, fault, question):
+@pytest.mark.parametrize(("fault", "strength", "question"), FAULTY)
+def test_an_injected_fault_loses_the_question_it_belongs_to(
+    judge, clean, reference, margins, draws, fault, strength, question
+):
     frames, rows, measured = clean
-    faulty = FAULTS[fault](frames, np.full(CLIPS, 0.5), np.random.default_rng(3))
+    faulty = FAULTS[fault](frames, np.full(CLIPS, strength), np.random.default_rng(3))
     cell = gsb(measure(faulty, make_ruler(judge, rows, None)), measured, reference, margins, draws, CONFIDENCE)[
         question
     ]
@@ -133,7 +144,7 @@ def test_a_blend_of_two_kinds_of_real_clips_is_less_faithful_than_either():
 def test_captions_without_attributes_leave_text_unmeasured(reference, draws, clean):
     measured = clean[2]
     bare = Measured(measured.clips[["structural_stability"]], {}, measured.features, measured.patches)
-    margins = Margins("judge", (13, 64, 64), {"fidelity": 1.0, "structural_stability": 0.1}, np.ones(96))
+    margins = Margins("judge", (13, 64, 64), {"fidelity": 1.0, "structural_stability": 0.1}, np.eye(48))
     found = preference({"onestep": bare, "teacher-25": bare}, "onestep", reference, margins, draws, 0.9, "teacher-25")
     assert set(found["onestep vs teacher-25"]) == {"fidelity", "structure"}
     assert "attribute columns" in found["unmeasured"]["text"]
@@ -154,7 +165,7 @@ def test_the_short_form_is_against_the_teachers_best_setting_of_25_steps_and_mor
 
 
 def test_margins_come_from_real_clips_of_one_caption(clips, margins_file, margins, judge_folder, tmp_path):
-    assert read_json(margins_file)["real"] == {"split": "test", "clips": 72, "captions": 18, "pairs": 18 * 6}
+    assert read_json(margins_file)["real"] == {"split": "test", "clips": 96, "captions": 12, "pairs": 12 * 28}
     assert set(margins.margins) == {"fidelity", "structural_stability", "attribute_accuracy"}
     assert margins.margins["fidelity"] > 0 and margins.margins["structural_stability"] > 0
     assert margins.misfit(sha256_folder(judge_folder), (13, 64, 64)) is None
@@ -165,12 +176,15 @@ def test_margins_come_from_real_clips_of_one_caption(clips, margins_file, margin
     assert not (tmp_path / "none.json").exists()
 
 
-def test_the_spread_is_that_within_captions_and_nothing_vanishes():
+def test_whitening_is_by_what_differs_within_a_caption():
     rng = np.random.default_rng(2)
     captions = pd.Series(np.repeat(np.arange(50), 20).astype(str))
-    content = np.repeat(rng.normal(0, 10, 50), 20)
-    looks = np.stack([content + rng.normal(0, 1, 1000), rng.normal(0, 2, 1000), np.zeros(1000)], axis=1)
-    assert spread_within(looks, captions) == pytest.approx([1, 2, 0.25], rel=0.1)
+    content, own = np.repeat(rng.normal(0, 10, 50), 20), rng.normal(0, 1, 1000)
+    vectors = np.stack([content + own, 0.1 * own + rng.normal(0, 0.2, 1000), np.zeros(1000)], axis=1)
+    whitened = vectors @ whitening_within(vectors, captions)
+    apart = whitened - pd.DataFrame(whitened).groupby(captions.to_numpy()).transform("mean").to_numpy()
+    covariance = apart.T @ apart / 950
+    assert covariance == pytest.approx(np.diag([0, 1, 1]), abs=1e-6)
 
 
 def test_a_file_without_margins_is_refused_with_the_command_that_makes_it(tmp_path):

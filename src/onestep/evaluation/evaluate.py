@@ -27,7 +27,7 @@ from onestep.evaluation.distances import (
 from onestep.evaluation.judge import load_judge
 from onestep.evaluation.measuring import Measured, Ruler, make_ruler, measure, read_measured
 from onestep.evaluation.paired_tests import Comparison, paired_tests
-from onestep.evaluation.preference import QUESTIONS, Margins, best_of_many_steps, look, preference, read_margins
+from onestep.evaluation.preference import QUESTIONS, Margins, best_of_many_steps, preference, read_margins, texture
 from onestep.evaluation.samples import RECORD, Samples, read_samples
 from onestep.storage import read_json, replacing, replacing_folder, sha256_folder, write_json
 
@@ -231,8 +231,7 @@ def _preferences(
         return {"against": None, "unmeasured": dict.fromkeys(QUESTIONS, misfit)}
     against = best_of_many_steps(report["models"], report["settings"])
     confidence = report["bootstrap"]["confidence"]
-    real = look(reference.features, reference.patches)
-    return preference(measured, CANDIDATE, real, margins, draws, confidence, against)
+    return preference(measured, CANDIDATE, texture(reference.patches), margins, draws, confidence, against)
 
 
 def _described(name: str) -> dict[str, str]:

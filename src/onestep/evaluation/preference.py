@@ -3,11 +3,12 @@
 GSB = (good − bad) / (good + same + bad), the form of APT's study with human raters (arXiv 2501.08316, section 4.2), on
 fidelity, structure and text. Each clip has one score per question, from what was measured of it anyway:
 
-- fidelity: how near the clip lies to real ones, less the mean distance of its look to the nearest few clips of the
+- fidelity: how near the clip's texture lies to that of real clips, less the mean distance to the nearest few of the
   reference (the distance behind the manifolds of Kynkäänniemi et al., arXiv 1904.06991, section 3). A Gaussian's density
-  would not do: it is highest between the modes, where no real clip is. The look is the judge's clip features with mean
-  and spread of its patch features, each in units of what it differs by between real clips of one caption: so the texture,
-  in which such clips agree, weighs more than the content, in which any two clips differ.
+  would not do: it is highest between the modes, where no real clip is. The texture is mean and spread of the judge's
+  patch features, whitened by how they differ between real clips of one caption: so what such clips agree in weighs more
+  than the content, in which any two clips differ. (The judge's clip features are mostly content: in them, grain that
+  nobody overlooks moves a clip by less than two real clips of one caption differ.)
 - structure: `structural_stability`.
 - text: `attribute_accuracy`, or `text_alignment` where the captions have no attributes.
 
@@ -40,6 +41,7 @@ MIN_PAIRS = 100
 _CLIPS_OF_A_CAPTION = 8  # at most, so that no caption rules the margins
 _TIES = 1e-9  # differences of means of five attributes that differ by less are the same difference
 _FAINT = 1e-6
+_DIGITS = 7
 _TEXT_SCORES = ("attribute_accuracy", "text_alignment")
 _TEACHER = "teacher-"
 _ANEW = "run onestep margins before the next comparison"
@@ -56,7 +58,7 @@ class Margins:
     judge: str  # sha256 of its folder
     shape: tuple[int, int, int]  # frames, height, width of the clips
     margins: Mapping[str, float]  # by the score's name
-    spread: np.ndarray  # [D] of the looks of real clips within a caption
+    whitening: np.ndarray  # [D, D], of textures
 
     def misfit(self, judge: str, shape: tuple[int, int, int]) -> str | None:
         """Why these margins do not hold for clips of this shape under this judge, or None."""
@@ -84,9 +86,10 @@ def fix_margins(clips: Path, judge: Path, out: Path, split: str = "test", text_m
         )
     frames = load_frames(clips, chosen["clip_id"].tolist())
     measured = measure(frames, make_ruler(load_judge(judge), chosen, text_model))
-    looks = look(measured.features, measured.patches)
-    spread = spread_within(looks, chosen["caption"])
-    found = {"fidelity": fidelity(looks / spread, looks / spread, itself=True), **_columns(measured)}
+    textures = texture(measured.patches)
+    whitening = _rounded(whitening_within(textures, chosen["caption"]))
+    whitened = textures @ whitening
+    found = {"fidelity": fidelity(whitened, whitened, itself=True), **_columns(measured)}
     write_json(
         out,
         {
@@ -100,7 +103,7 @@ def fix_margins(clips: Path, judge: Path, out: Path, split: str = "test", text_m
                 "pairs": len(first),
             },
             "margins": {name: margin(values[first] - values[second]) for name, values in found.items()},
-            "spread": [float(f"{value:.6g}") for value in spread],
+            "whitening": [" ".join(f"{value:.{_DIGITS}g}" for value in row) for row in whitening],
         },
     )
 
@@ -111,7 +114,8 @@ def read_margins(path: Path) -> Margins:
         content = read_json(path)
         frames, height, width = content["shape"]
         values = {str(name): float(value) for name, value in content["margins"].items()}
-        return Margins(content["judge"], (frames, height, width), values, np.array(content["spread"], np.float64))
+        whitening = np.array([row.split() for row in content["whitening"]], np.float64)
+        return Margins(content["judge"], (frames, height, width), values, whitening)
     except (StorageError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise PreferenceError(
             f"{path} holds no margins ({error}): make it by onestep margins data/clips models/judge --out {path}"
@@ -131,34 +135,35 @@ def pairs(captions: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return first[alike], second[alike]
 
 
-def look(features: np.ndarray, patches: Moments) -> np.ndarray:
-    """One vector per clip `[N, D]`: its features, and over its patches the mean and the logarithm of the spread."""
+def texture(patches: Moments) -> np.ndarray:
+    """One vector per clip `[N, D]`: the mean of its patches' features and the logarithm of their spread."""
     arrays = patches.arrays()
     count, dim = float(arrays["per_clip"][0]), arrays["sums"].shape[1]
     rows, columns = np.triu_indices(dim)
     mean = arrays["sums"] / count
     variance = arrays["outers"][:, rows == columns] / count - mean**2
-    return np.concatenate([features.astype(np.float64), mean, np.log(np.clip(variance, _FAINT, None)) / 2], axis=1)
+    return np.concatenate([mean, np.log(np.clip(variance, _FAINT, None)) / 2], axis=1)
 
 
-def spread_within(looks: np.ndarray, captions: pd.Series) -> np.ndarray:
-    """The standard deviation `[D]` of looks `[N, D]` about their caption's mean, at least a quarter of the typical one.
+def whitening_within(vectors: np.ndarray, captions: pd.Series) -> np.ndarray:
+    """The matrix `[D, D]` that makes vectors `[N, D]` of one caption uncorrelated, with variance 1 about their mean.
 
-    Without the least, what hardly ever varies would rule the distance (the judge's own features are scaled alike).
+    A direction of less than a thousandth of the mean variance is scaled as if it had that.
     """
     groups = captions.astype("category").cat.codes.to_numpy()
     sizes = np.bincount(groups)
-    means = np.stack([np.bincount(groups, column) / sizes for column in looks.T], axis=1)
-    spread = np.sqrt(((looks - means[groups]) ** 2).sum(0) / max(len(looks) - len(sizes), 1))
-    return np.clip(spread, 0.25 * np.median(spread) + _FAINT, None)
+    means = np.stack([np.bincount(groups, column) / sizes for column in vectors.T], axis=1)
+    apart = vectors - means[groups]
+    variances, directions = np.linalg.eigh(apart.T @ apart / max(len(vectors) - len(sizes), 1))
+    return directions / np.sqrt(np.maximum(variances, 1e-3 * variances.mean() + _FAINT**2))
 
 
-def fidelity(looks: np.ndarray, reference: np.ndarray, itself: bool = False) -> np.ndarray:
-    """Less the mean distance of each look `[N, D]` to its nearest reference clips' `[M, D]`; higher is better.
+def fidelity(textures: np.ndarray, reference: np.ndarray, itself: bool = False) -> np.ndarray:
+    """Less the mean distance of each texture `[N, D]` to its nearest reference clips' `[M, D]`; higher is better.
 
     itself: the clips are the reference, and none is its own neighbour.
     """
-    squares = (looks**2).sum(1)[:, None] + (reference**2).sum(1)[None] - 2 * looks @ reference.T
+    squares = (textures**2).sum(1)[:, None] + (reference**2).sum(1)[None] - 2 * textures @ reference.T
     distances = np.sqrt(np.clip(squares, 0, None))
     if itself:
         np.fill_diagonal(distances, np.inf)
@@ -167,9 +172,9 @@ def fidelity(looks: np.ndarray, reference: np.ndarray, itself: bool = False) -> 
 
 
 def scores(measured: Measured, reference: np.ndarray, margins: Margins) -> dict[str, np.ndarray]:
-    """Every score that these clips have, `[N]` each and higher is better; reference: looks of real clips `[M, D]`."""
-    own = look(measured.features, measured.patches) / margins.spread
-    return {"fidelity": fidelity(own, reference / margins.spread), **_columns(measured)}
+    """Every score that these clips have, `[N]` each and higher is better; reference: textures of real clips `[M, D]`."""
+    own = texture(measured.patches) @ margins.whitening
+    return {"fidelity": fidelity(own, reference @ margins.whitening), **_columns(measured)}
 
 
 def preferred(difference: np.ndarray, margin: float) -> np.ndarray:
@@ -261,6 +266,11 @@ def preference(
 def _columns(measured: Measured) -> dict[str, np.ndarray]:
     names = ("structural_stability", *_TEXT_SCORES)
     return {name: measured.clips[name].to_numpy(np.float64) for name in names if name in measured.clips}
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """As they are written, so that what is fixed is what is read."""
+    return np.array([[float(f"{value:.{_DIGITS}g}") for value in row] for row in values])
 
 
 def _size(shape: tuple[int, int, int]) -> str:
