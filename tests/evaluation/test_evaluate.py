@@ -10,12 +10,8 @@ import pytest
 from onestep.data.clips import load_frames, read_index
 from onestep.evaluation.evaluate import EvaluationError, evaluate
 from onestep.evaluation.faults import grain
-<<<<<<< HEAD
-from onestep.evaluation.judge import FEATURES, PATCH_FEATURES
-from onestep.evaluation.paired_tests import Comparison
-=======
 from onestep.evaluation.judge import PATCH_FEATURES
->>>>>>> work/gsb
+from onestep.evaluation.paired_tests import Comparison
 from onestep.evaluation.report import write_report
 from onestep.evaluation.samples import SamplesError, read_samples
 from onestep.storage import read_json, sha256_folder, write_json
