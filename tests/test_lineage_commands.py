@@ -20,7 +20,7 @@ from tests.toy_project import (  # noqa: F401
 
 def onestep(root: Path, *words: str) -> Result:
     with contextlib.chdir(root):
-        return CliRunner().invoke(app, words)
+        return CliRunner(env={"COLUMNS": "200"}).invoke(app, words)
 
 
 def test_a_refused_run_is_recorded_listed_shown_and_verified(

@@ -81,7 +81,7 @@ def test_verdict_of_every_run_enters_the_ledger_refused_ones_too(project: Path, 
     assert [entry.kind for entry in entries(project)] == ["attempt", "verdict"] * 3
 
 
-def test_first_run_without_a_ledger_enters_attempt_and_verdict_at_once(project: Path) -> None:
+def test_first_run_without_a_ledger_enters_attempt_and_verdict_at_once(project: Path, retrain: Retrain) -> None:
     after = record(project, run="abc")
     assert [entry.kind for entry in after] == ["attempt", "verdict"]
     assert [entry.content.run for entry in after] == ["abc", "abc"]
@@ -89,7 +89,9 @@ def test_first_run_without_a_ledger_enters_attempt_and_verdict_at_once(project: 
     pin = read_pin(project / PIN)
     assert isinstance(attempt, Attempt)
     assert (attempt.comparison, attempt.alpha, attempt.seed) == (1, pin.alpha, pin.seed)
-    with pytest.raises(LedgerMoved, match=r"no entry with the head 000000000000 of data/production\.json"):
+    assert due(project, entries(project)) == []
+    retrain(2)
+    with pytest.raises(AttemptRefused, match=r"params\.yaml changed since comparison 1"):
         due(project, entries(project))
 
 

@@ -252,6 +252,15 @@ def test_merge_brings_lock_and_pin_and_keeps_other_work(project: Path) -> None:
     assert pinned.tag == "onestep@v1.0.0"
 
 
+def test_merge_takes_the_place_of_the_pin_that_the_run_was_offered(project: Path, retrain: Retrain) -> None:
+    retrain(2, offered=True)
+    merge(project, promote(project).branch)
+    pinned = read_pin(project / promotion.PIN).champion
+    assert pinned is not None
+    assert pinned.tag == "onestep@v1.0.0"
+    assert run(project, "git", "status", "--porcelain") == ""
+
+
 @pytest.mark.parametrize("conflict", ["branch moved", "file changed"])
 def test_merge_refuses_what_it_would_overwrite(project: Path, conflict: str) -> None:
     done = promote(project)

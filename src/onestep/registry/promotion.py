@@ -154,8 +154,9 @@ def merge(root: Path, branch: str) -> None:
     if top.git("merge-base", head, target) != head:
         raise PromotionRefused(f"your branch has moved on since {branch} started from it: run git merge {branch}")
     paths = [path for path in top.git("diff", "--name-only", "-z", head, target).split("\0") if path]
+    commits = [head, *top.git("rev-list", f"{head}..{target}").split()]
     for path in paths:
-        theirs = {_blob(top, head, path), _blob(top, target, path)}
+        theirs = {_blob(top, commit, path) for commit in commits}
         file = top.root / path
         working = top.git("hash-object", "--", path) if file.is_file() else None
         if working not in theirs or top.resolve(f":0:{path}") not in theirs:

@@ -6,9 +6,7 @@ No secrets and no machine paths: credentials in URLs and the folders of absolute
 import hashlib
 import json
 import os
-import platform
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,11 +16,10 @@ from typing import Any
 import yaml
 
 from onestep.registry import blobs, graph
+from onestep.registry.machine import environment, hardware, threads
 from onestep.registry.objects import Objects, open_objects
 from onestep.registry.production import CLIPS, INDEX
 from onestep.registry.record import (
-    Environment,
-    Hardware,
     Item,
     Licence,
     Record,
@@ -34,10 +31,8 @@ from onestep.registry.record import (
 )
 from onestep.registry.repository import Repository
 
-LOCK = "constraints.txt"
 VALIDATION = "reports/validation.json"
 FLOW_RUN = "PREFECT__FLOW_RUN_ID"
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 QUARANTINE = "quarantine.parquet"
 
 
@@ -100,9 +95,9 @@ def collect(
         in_git=in_git,
         manifest_sha256=hashlib.sha256(manifest).hexdigest(),
         sources_sha256=hashlib.sha256(listed).hexdigest(),
-        environment=_environment(in_git),
-        hardware=_hardware(),
-        threads=_threads(params),
+        environment=environment(in_git),
+        hardware=hardware(),
+        threads=threads(params),
         seeds=dict(sorted(_named_seeds(params))),
         flow_run=flow_run or os.environ.get(FLOW_RUN),
         verdict=VerdictRecord(
@@ -139,12 +134,13 @@ def clean(value: Any) -> Any:
     return [clean(inner) for inner in value] if isinstance(value, list) else value
 
 
-def installed() -> dict[str, str]:
-    """Every installed distribution's version by its normalised name."""
-    from importlib.metadata import distributions
-
-    found = ((dist.metadata["Name"], dist.version) for dist in distributions())
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in sorted(found) if name}
+def stage_name(stage: Any, top: Path) -> str:
+    """How `dvc.lock` and `dvc repro` name a stage from the top, wherever this process stands; an import by its file."""
+    path = Path(stage.path).relative_to(top)
+    name = getattr(stage, "name", None)
+    if name is None:
+        return path.as_posix()
+    return str(name) if path.parent == Path() else f"{path.as_posix()}:{name}"
 
 
 class _Reader:
@@ -162,7 +158,7 @@ class _Reader:
         outs = {id(stage): [self._item(out) for out in stage.outs] for stage in ordered}
         return [
             StageRecord(
-                name=without_secrets(stage.addressing),
+                name=without_secrets(stage_name(stage, Path(self._repo.root_dir))),
                 cmd=_command(stage),
                 params=clean(_params(stage)),
                 deps=[self._item(dep) for dep in stage.deps if not _is_params(dep)],
@@ -282,49 +278,6 @@ def _dirty(repository: Repository, run: Run, stages: list[StageRecord]) -> list[
     changed = repository.git("diff", "--name-only", "--relative", "-z", run.source_commit, "--").split("\0")
     added = repository.git("diff", "--name-only", "--relative", "-z", run.source_commit, run.commit, "--").split("\0")
     return sorted(path for path in {*changed, *added} - {""} if path not in made and not path.endswith(".gitignore"))
-
-
-def _environment(in_git: Mapping[str, str]) -> Environment:
-    return Environment(
-        python=platform.python_version(),
-        platform=f"{platform.system()} {platform.machine()}",
-        lock=LOCK,
-        lock_sha256=in_git.get(LOCK),
-        packages=installed(),
-    )
-
-
-def _hardware() -> Hardware:
-    import psutil
-
-    named = [
-        line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.lower().startswith("model name")
-    ]
-    try:
-        asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)
-        gpus = done.stdout.splitlines() if done.returncode == 0 else []
-    except (OSError, subprocess.TimeoutExpired):
-        gpus = []
-    cpu = named[0] if named else platform.processor() or platform.machine()
-    return Hardware(cpu=cpu, cores=os.cpu_count() or 1, memory_bytes=psutil.virtual_memory().total, gpus=gpus)
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-
-
-def _threads(params: Mapping[str, Any]) -> dict[str, int | str]:
-    """The thread counts that the stages were told, and those of the environment."""
-    told: dict[str, int | str] = {}
-    for groups in params.values():
-        machine = groups.get("machine")
-        if isinstance(machine, Mapping) and "threads" in machine:
-            told["machine.threads"] = machine["threads"]
-    return told | {name: os.environ[name] for name in THREADS if name in os.environ}
 
 
 def _named_seeds(value: Any, where: str = "") -> Iterator[tuple[str, int]]:

@@ -108,7 +108,7 @@ def _require_last(case: Case, moves: list[str]) -> None:
     if last.assigned and commit is not None and last.commit != commit:
         raise Broken(
             f"{last.tag} is set on {last.commit[:12]}, and the ledger's last move put {moves[-1]} into {STAGE}: "
-            "the tag was moved, or the last promotion was cut off (onestep promote completes it)"
+            "a tag was moved or removed, or the last promotion was cut off (onestep promote completes it)"
         )
 
 

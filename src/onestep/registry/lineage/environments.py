@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from onestep.registry.provenance import installed
+from onestep.registry.machine import installed
 from onestep.registry.record import Environment
 
 OWN = "onestep"

@@ -9,6 +9,7 @@ from onestep.registry.lineage.records import Found, everything
 from onestep.registry.lineage.records import manifest as files_of
 from onestep.registry.lineage.records import sources as sources_of
 from onestep.registry.production import champion
+from onestep.registry.provenance import stage_name
 from onestep.registry.repository import Repository
 from onestep.storage import sha256_file
 
@@ -154,4 +155,4 @@ def _stages_after_footage(root: Path) -> list[str]:
             made = {Path(out.fs_path).relative_to(repo.root_dir).as_posix() for out in stage.outs if out.is_in_repo}
             if clips in made or any(needed in reached for needed in active.successors(stage)):
                 reached.add(stage)
-        return [stage.addressing for stage in order if stage in reached]
+        return [stage_name(stage, Path(repo.root_dir)) for stage in order if stage in reached]
