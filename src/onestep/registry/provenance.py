@@ -98,7 +98,7 @@ def collect(
         environment=environment(in_git),
         hardware=hardware(),
         threads=threads(params),
-        seeds=dict(sorted(_named_seeds(params))),
+        seeds=dict(sorted(found for groups in params.values() for found in _named_seeds(groups))),
         flow_run=flow_run or os.environ.get(FLOW_RUN),
         verdict=VerdictRecord(
             path=verdict,
