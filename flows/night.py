@@ -20,7 +20,7 @@ from onestep.registry.decision import Decision, decide, look
 from onestep.registry.gates import read_verdict
 from onestep.registry.graph import PlannedStage, leading_to, plan
 from onestep.registry.imports import update_imports
-from onestep.registry.morning import Morning, write_morning
+from onestep.registry.morning import Morning, still, write_morning
 from onestep.registry.publishing import enter_and_publish, publish
 from onestep.registry.recording import record
 from onestep.registry.repository import Repository
@@ -67,6 +67,7 @@ class Night:
         verdict = read_verdict(self.run.root)
         self.morning.verdict = verdict
         page.show_verdict(self.run.root, verdict)
+        page.show_samples(still(self.run.root))
         return str(verdict["verdict"])
 
     def find_waiting_candidate(self) -> bool:

@@ -227,6 +227,15 @@ def test_server_is_killed_and_comes_back(project: Path, monkeypatch: pytest.Monk
     assert champion(project).version_tag == "onestep@v1.1.0"
 
 
+@pytest.mark.usefixtures("prefect_server")
+def test_candidate_whose_promotion_did_not_happen_is_promoted_the_night_after(project: Path) -> None:
+    assert "may be promoted" in nightly(str(project), promotion="never")
+    assert champion(project).version_tag == "onestep@v1.0.0"
+    assert nightly(str(project)).startswith("onestep@v1.1.0 is in production")
+    assert len(attempts(project)) == 2
+    assert nightly(str(project)).startswith("Nothing to do")
+
+
 @pytest.mark.parametrize("answer", ["yes", "no", "somebody else, then nobody"])
 def test_candidate_event_starts_promote_and_a_named_person_decides(project: Path, deployed: str, answer: str) -> None:
     from prefect import get_client
@@ -265,3 +274,4 @@ def test_candidate_event_starts_promote_and_a_named_person_decides(project: Path
             assert ended(promotion, 400) == "Completed"
     version = "onestep@v1.1.0" if answer == "yes" else "onestep@v1.0.0"
     assert champion(project).version_tag == version
+    assert attempts(project)[0].verdict == ("reject" if answer == "no" else "promote")

@@ -149,10 +149,10 @@ def test_conflict_delays_the_merge_and_never_the_promotion(committed: Path, conf
 def test_of_two_promotions_from_two_clones_the_upstream_takes_one_whole(committed: Path) -> None:
     branch = published(committed, 2).branch
     clones = [open_run(committed, f"p{number}", branch) for number in range(2)]
+    run(clones[1].root, "git", "config", "user.name", "Another Person")
     done = [promote(clone.root) for clone in clones]
     publish_promotion(clones[0], done[0])
     refs = run(committed, "git", "for-each-ref")
-    run(clones[1].root, "git", "commit", "--quiet", "--amend", "--message", "Not the same promotion", "--allow-empty")
     with pytest.raises(PromotionRace, match="another run was faster"):
         publish_promotion(clones[1], done[1])
     assert run(committed, "git", "for-each-ref") == refs

@@ -83,9 +83,7 @@ def decide(situation: Situation, settings: RetrainSettings) -> Decision:
             f"{settings.min_new_clips} new or gone",
             not first and (s.new_clips or 0) + (s.gone_clips or 0) >= settings.min_new_clips,
         ),
-        Reason(
-            "drift", s.drift_says, "a reason" if settings.on_drift else "off", bool(s.drifted and settings.on_drift)
-        ),
+        Reason("drift", s.drift_says, "on" if settings.on_drift else "off", bool(s.drifted and settings.on_drift)),
         Reason(
             "age of the champion",
             "no champion" if s.champion_age_days is None else f"{s.champion_age_days:.1f} days",
@@ -95,7 +93,7 @@ def decide(situation: Situation, settings: RetrainSettings) -> Decision:
         Reason(
             "new recipe",
             "yes" if s.new_recipe else "no",
-            "a reason" if settings.on_new_recipe else "off",
+            "on" if settings.on_new_recipe else "off",
             s.new_recipe and settings.on_new_recipe and not first,
         ),
     )

@@ -1,6 +1,7 @@
 """The page someone reads in the morning: what was decided, what came of it, and the numbers, in one offline file."""
 
 import base64
+import io
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ SHEET = "reports/samples.gif"
 REPORT = "reports/report.html"
 _PAGES = {"report with the videos": REPORT, "validation": "reports/validation.html", "drift": "reports/drift.html"}
 _SHEET_BYTES = 4 << 20  # a larger sheet is linked, not inlined
+_STILL_PX = 1000  # the longer side
 _KINDS = ("promoted", "hold", "reject", "nothing", "ready", "stopped", "waiting", "failed")
 
 
@@ -63,6 +65,20 @@ def metric_rows(root: Path) -> list[dict[str, str]]:
     names = [name for name in _first(models) if not name.startswith("attribute_accuracy_")]
     order = sorted(models, key=lambda model: (model not in ("onestep", "champion"), model != "onestep"))
     return [{"model": model} | {name: _cell(models[model].get(name)) for name in names} for model in order]
+
+
+def still(root: Path) -> str | None:
+    """The sample sheet's first frame as a JPEG data URI, small enough for an artifact; null where there is no sheet."""
+    from PIL import Image
+
+    if not (root / SHEET).is_file():
+        return None
+    with Image.open(root / SHEET) as sheet:
+        image = sheet.convert("RGB")
+    image.thumbnail((_STILL_PX, _STILL_PX))
+    file = io.BytesIO()
+    image.save(file, format="JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def write_morning(page: Path, morning: Morning, root: Path | None) -> None:
