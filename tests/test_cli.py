@@ -89,8 +89,8 @@ def test_a_missing_settings_file_is_one_sentence(tmp_path, monkeypatch, capsys) 
         (["validate", "nowhere", "--out", "v.json", "--page", "v.html"], "nowhere/clips.parquet does not exist"),
         (["encode", "nowhere", "base", "v.json", "--out", "latents"], "v.json does not exist"),
         (["production", "production.json", "--out", "production"], "production.json does not exist"),
-        (["gate", "m.json", "l.json", "v.json", "p.json", "--out", "verdict.json"], "m.json does not exist"),
-        (["samples", "nowhere", "clips", "--name", "onestep", "--out", "s"], "clips/clips.parquet does not exist"),
+        (["gate", "m.json", "l.json", "v.json", "p.json", "seeds", "--out", "verdict.json"], "p.json does not exist"),
+        (["samples", "nowhere", "clips", "p.json", "--name", "onestep", "--out", "s"], "p.json does not exist"),
         (
             ["report", "m.json", "s", "--clips", "c", "--latency", "l.json", "--verdict", "v.json", "--curves", "curves",
              "--picture", "p.gif", "--out", "r.html"],

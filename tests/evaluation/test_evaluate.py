@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from onestep.data.clips import load_frames, read_index
 from onestep.evaluation.evaluate import EvaluationError, evaluate
 from onestep.evaluation.faults import grain
+from onestep.evaluation.paired_tests import Comparison
 from onestep.evaluation.report import write_report
 from onestep.evaluation.samples import SamplesError, read_samples
 from onestep.storage import read_json, sha256_folder, write_json
@@ -218,3 +220,51 @@ def test_the_page_does_without_what_does_not_exist_yet(reports, samples, clips, 
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<h2>Verdict</h2>" not in page and "<h2>Latency</h2>" not in page and "<h2>Training</h2>" not in page
     assert json.dumps(str(tmp_path)) not in page
+
+
+def test_the_candidate_is_tested_against_every_model_before_there_is_a_champion(
+    tmp_path, samples, clips, judge_folder, settings
+):
+    evaluate(samples, clips, judge_folder, tmp_path, settings, Comparison(0.01, 9, sha256_folder(judge_folder)))
+    numbers = read_json(tmp_path / "metrics.json")
+    assert set(numbers["tests"]) == {f"onestep vs {name}" for name in set(WAYS) - {"onestep", "real-vae"}}
+    assert numbers["comparison"] == {"alpha": 0.01, "seed": 9, "candidate": None}
+    for name, cells in numbers["tests"].items():
+        assert {"frechet_video_distance", "attribute_accuracy", "background_grain", "diversity"} <= set(cells)
+        for metric, cell in cells.items():
+            assert set(cell) == {"p_value", "difference", "permutations"}
+            if numbers["metrics"][metric]["unit"].startswith(("share", "grey")):
+                expected = numbers["comparisons"][name][metric]["difference"]
+                assert cell["difference"] == pytest.approx(expected, abs=1e-12)
+    assert numbers["tests"]["onestep vs teacher-1"]["background_grain"]["p_value"] == pytest.approx(0.001)
+    assert numbers["tests"]["onestep vs teacher-1"]["diversity"]["p_value"] > 0.001
+
+
+def test_with_a_champion_it_alone_is_tested_against(tmp_path, samples, clips, judge_folder, settings):
+    folder = tmp_path / "champion"
+    shutil.copytree(samples[1], folder)
+    (folder / "consistency.safetensors").rename(folder / "champion.safetensors")
+    record = read_json(folder / "samples.json")
+    write_json(folder / "samples.json", record | {"samples": [record["samples"][0] | {"name": "champion"}]})
+    first, second = (tmp_path / name for name in ("first", "second"))
+    for out in (first, second):
+        evaluate([*samples, folder], clips, judge_folder, out, settings, Comparison(0.01, 9, None))
+    tests = read_json(first / "metrics.json")["tests"]
+    assert set(tests) == {"onestep vs champion"}
+    assert tests["onestep vs champion"]["background_grain"]["p_value"] == pytest.approx(0.001)
+    assert (first / "metrics.json").read_bytes() == (second / "metrics.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("comparison", "sentence"),
+    [
+        (Comparison(0.01, 9, "0" * 64), "a ruler must not move"),
+        (Comparison(0.01, 10, None), r"sampled with another seed than the 10 of data/production\.json"),
+    ],
+)
+def test_another_judge_or_noise_than_was_offered_is_refused(
+    tmp_path, samples, clips, judge_folder, settings, comparison, sentence
+):
+    with pytest.raises(EvaluationError, match=sentence):
+        evaluate(samples, clips, judge_folder, tmp_path / "out", settings, comparison)
+    assert not (tmp_path / "out").exists()

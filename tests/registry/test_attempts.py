@@ -15,10 +15,17 @@ from onestep.registry.attempts import (
     override,
     record,
     seed_of,
-    standing_verdict,
 )
 from onestep.registry.graph import code_files
-from onestep.registry.ledger import Attempt, Entry, LedgerMoved, Override, Promotion, Verdict
+from onestep.registry.ledger import (
+    Attempt,
+    Entry,
+    LedgerMoved,
+    Override,
+    Promotion,
+    Verdict,
+    standing_verdict,
+)
 from onestep.registry.pin import Pin, read_pin
 from onestep.registry.promotion import merge, promote
 from onestep.registry.repository import Repository

@@ -37,6 +37,10 @@ def verdict(comparison: int = 1, word: str = "hold") -> Verdict:
     )
 
 
+def promotion(comparison: int = 1) -> Promotion:
+    return Promotion(comparison=comparison, tag="onestep@v1.0.0", model_sha256="f" * 64, replaces=None, run="abc")
+
+
 def lines(repository: Repository) -> list[str]:
     return repository.git("show", "ledger:ledger.jsonl").splitlines()
 
@@ -134,8 +138,7 @@ def test_of_two_appends_at_once_one_wins_and_the_other_is_told(repository: Repos
 
 def test_ledger_tags_and_branch_move_in_one_transaction_or_not_at_all(repository: Repository) -> None:
     ledger.append(repository, attempt(1))
-    promotion = Promotion(comparison=1, tag="onestep@v1.0.0", model_sha256="f" * 64, replaces=None, run="abc")
-    update = ledger.appended(repository, verdict(1, "promote"), promotion)
+    update = ledger.appended(repository, verdict(1, "promote"), promotion(1))
     tag = RefUpdate("refs/tags/onestep@v1.0.0", repository.head())
     repository.git("tag", "onestep@v1.0.0")
     with pytest.raises(GitError):
@@ -153,6 +156,8 @@ def test_ledger_tags_and_branch_move_in_one_transaction_or_not_at_all(repository
         (attempt(5), "comparison 5 cannot follow 3 attempts"),
         (verdict(4), "comparison 4 has no attempt in the ledger"),
         (verdict(2), "comparison 2 has its verdict already"),
+        (promotion(2), "comparison 2 may not be promoted: its standing verdict is hold"),
+        (promotion(3), "comparison 3 may not be promoted: its standing verdict is none"),
     ],
 )
 def test_entry_that_does_not_follow_is_refused(repository: Repository, content: ledger.Content, sentence: str) -> None:

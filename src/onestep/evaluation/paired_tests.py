@@ -12,13 +12,15 @@ statistic.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from onestep.evaluation.distances import Moments, _cubic
-from onestep.evaluation.measuring import Measured
 from onestep.evaluation.metrics import metric_named
+
+if TYPE_CHECKING:
+    from onestep.evaluation.measuring import Measured
 
 RESOLUTION = 10  # permutations that may still reach the observed difference at a p-value of exactly alpha
 LEAST, MOST = 999, 9_999_999  # permutations of any test
@@ -42,12 +44,12 @@ class Comparison:
     judge: str | None
 
 
-def permutations_for(alpha: float) -> int:
-    """How many permutations a p-value needs to resolve alpha; below 1e-7 none can be resolved."""
-    return int(np.clip(np.ceil(RESOLUTION / max(alpha, 1e-12)) - 1, LEAST, MOST))
+def permutations_for(alpha: float, least: int = LEAST) -> int:
+    """How many permutations a p-value needs to resolve alpha; below 1e-6 it is resolved less well, below 1e-7 never."""
+    return int(np.clip(np.ceil(RESOLUTION / max(alpha, 1e-12)) - 1, least, MOST))
 
 
-def flip_test(differences: np.ndarray, alpha: float | np.ndarray, seed: int) -> FlipTest:
+def flip_test(differences: np.ndarray, alpha: float | np.ndarray, seed: int, least: int = LEAST) -> FlipTest:
     """Sign-flip tests of the means of `differences` `[N, K]` against the alternative that they are above zero.
 
     p = (1 + b) / (1 + B), where b of B random flips reach the observed sum (Phipson and Smyth, 2010), which is valid at
@@ -56,11 +58,11 @@ def flip_test(differences: np.ndarray, alpha: float | np.ndarray, seed: int) -> 
     p-values.
     """
     count, columns = differences.shape
-    wanted = np.array([permutations_for(a) for a in np.broadcast_to(np.asarray(alpha, np.float64), columns)])
+    wanted = np.array([permutations_for(a, least) for a in np.broadcast_to(np.asarray(alpha, np.float64), columns)])
     observed = differences.sum(0) - _TIES * abs(differences).sum(0)
     reached, done = np.zeros(columns, np.int64), np.zeros(columns, np.int64)
     rng = np.random.default_rng(seed)
-    size = LEAST
+    size = least
     open_columns = np.arange(columns)
     while len(open_columns):
         signs = _signs(rng, size, count)
@@ -69,14 +71,14 @@ def flip_test(differences: np.ndarray, alpha: float | np.ndarray, seed: int) -> 
         within = np.arange(size)[:, None] < counted
         reached[open_columns] += ((sums >= observed[open_columns]) & within).sum(0)
         done[open_columns] += counted
-        size = max(_CHUNK // max(count, len(open_columns)), 1)
+        size = min(4 * size, max(_CHUNK // max(count, len(open_columns)), 1))
         open_columns = open_columns[(reached[open_columns] < RESOLUTION) & (done[open_columns] < wanted[open_columns])]
     return FlipTest((1 + reached) / (1 + done), done)
 
 
 def paired_tests(
-    candidate: Measured,
-    other: Measured,
+    candidate: "Measured",
+    other: "Measured",
     reference: np.ndarray,
     reference_patches: Moments,
     comparison: Comparison,
@@ -101,7 +103,7 @@ def paired_tests(
 
 
 def contributions(
-    candidate: Measured, other: Measured, reference: np.ndarray, reference_patches: Moments
+    candidate: "Measured", other: "Measured", reference: np.ndarray, reference_patches: Moments
 ) -> dict[str, np.ndarray]:
     """By metric, what each prompt adds to candidate less other, `[N]`; their mean is the difference."""
     found = {

@@ -55,12 +55,6 @@ def outcomes(entries: Sequence[Entry]) -> list[bool]:
     return [attempt.comparison in promoted & allowed for attempt in of_kind(entries, Attempt)]
 
 
-def standing_verdict(entries: Sequence[Entry], comparison: int) -> Verdict | Override | None:
-    """What holds of a comparison: a person's last override, else the gate's verdict, null before there is any."""
-    said = [c for kind in (Verdict, Override) for c in of_kind(entries, kind) if c.comparison == comparison]
-    return said[-1] if said else None
-
-
 def next_pin(root: Path, entries: Sequence[Entry], settings: GateSettings, judge: str | None) -> tuple[Attempt, Pin]:
     """The attempt that comes after these entries, and the pin to go with it (its `ledger` is still the head before)."""
     attempts = list(of_kind(entries, Attempt))

@@ -245,6 +245,12 @@ def of_kind(entries: Sequence[Entry], kind: type[BaseModel]) -> Iterator[Any]:
     return (entry.content for entry in entries if isinstance(entry.content, kind))
 
 
+def standing_verdict(entries: Sequence[Entry], comparison: int) -> Verdict | Override | None:
+    """What holds of a comparison: a person's last override, else the gate's verdict, null before there is any."""
+    said = [c for kind in (Verdict, Override) for c in of_kind(entries, kind) if c.comparison == comparison]
+    return said[-1] if said else None
+
+
 def _read_at(repository: Repository, tip: str | None) -> list[Entry]:
     if tip is None:
         return []
@@ -304,6 +310,13 @@ def _require_follows(content: Content, entries: Sequence[Entry]) -> None:
     elif isinstance(content, Verdict | Override | Promotion):
         if content.comparison not in attempts:
             raise LedgerError(f"the {content.kind} of comparison {content.comparison} has no attempt in the ledger")
+        if isinstance(content, Promotion):
+            standing = standing_verdict(entries, content.comparison)
+            if standing is None or standing.verdict != "promote":
+                word = "none" if standing is None else standing.verdict
+                raise LedgerError(
+                    f"comparison {content.comparison} may not be promoted: its standing verdict is {word}"
+                )
         if isinstance(content, Verdict):
             known = next((v for v in of_kind(entries, Verdict) if v.comparison == content.comparison), None)
             if known is not None:
