@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from onestep.registry import graph, ledger
-from onestep.registry.attempts import PIN, standing_verdict
-from onestep.registry.ledger import Entry
+from onestep.registry.attempts import PIN
+from onestep.registry.ledger import Entry, standing_verdict
 from onestep.registry.lineage.records import load
 from onestep.registry.pin import PinnedChampion, read_pin
 from onestep.registry.production import MODEL, STAGE, Champion, assignments, champion, registered

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from onestep.config import GateSettings
 from onestep.registry import ledger
-from onestep.registry.attempts import PIN, next_pin, offer, standing_verdict
+from onestep.registry.attempts import PIN, next_pin, offer
 from onestep.registry.graph import artifact_path
-from onestep.registry.ledger import Attempt, Entry, Promotion, Verdict, of_kind
+from onestep.registry.ledger import Attempt, Entry, Promotion, Verdict, of_kind, standing_verdict
 from onestep.registry.pin import Pin, PinnedChampion, read_pin
 from onestep.registry.production import CLIPS, INDEX, champion
 from onestep.registry.repository import Repository
