@@ -25,7 +25,7 @@ from typing import Any
 
 from onestep.registry import graph, ledger
 from onestep.registry.attempts import PIN
-from onestep.registry.ledger import Entry, standing_verdict
+from onestep.registry.ledger import Entry
 from onestep.registry.lineage.records import load
 from onestep.registry.pin import PinnedChampion, read_pin
 from onestep.registry.production import MODEL, STAGE, Champion, assignments, champion, registered
@@ -273,7 +273,7 @@ def _pin_commit(repository: Repository, parent: str, pinned: PinnedChampion, hea
 
 
 def _require_promote(candidate: Candidate, entries: Sequence[Entry], path: str) -> None:
-    said = standing_verdict(entries, candidate.pin.comparison)
+    said = ledger.standing_verdict(entries, candidate.pin.comparison)
     verdict: Mapping[str, Any] = candidate.verdict
     word = said.verdict if isinstance(said, ledger.Override) else verdict["verdict"]
     if word == "promote":

@@ -229,7 +229,7 @@ def test_model_by_name_is_the_champion_else_the_newest_run(audited: Path) -> Non
 
 def test_fresh_clone_verifies_from_the_remote_branches(audited: Path, keys: Path, tmp_path: Path) -> None:
     run(audited, "dvc", "remote", "add", "--quiet", "--default", "storage", str(tmp_path / "remote"))
-    run(audited, "dvc", "push", "--quiet", "--all-tags")
+    shutil.copytree(audited / ".dvc/cache/files", tmp_path / "remote/files")
     run(audited, "git", "commit", "--quiet", "--all", "--message", "Remote")
     clone = tmp_path / "clone"
     run(tmp_path, "git", "clone", "--quiet", str(audited), str(clone))
