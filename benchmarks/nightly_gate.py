@@ -22,7 +22,7 @@ from scipy.stats import binomtest, norm
 
 from onestep.config import GateSettings, load_params
 from onestep.evaluation.distances import Moments
-from onestep.evaluation.paired_tests import flip_test, frechet_contributions
+from onestep.evaluation.paired_tests import frechet_contributions, mean_test
 from onestep.registry.spending import alpha_without_promotion, offered, power
 from onestep.storage import write_json
 
@@ -104,7 +104,7 @@ def nights(
         mean, spread = differences.mean(0), differences.std(0, ddof=1)
         low = mean - norm.ppf(0.95) * spread / PROMPTS**0.5
         alpha = offered(promoted[OURS][:, :night], settings)
-        p_values = flip_test(differences, alpha, int(rng.integers(2**31)), least=LEAST).p_values
+        p_values = mean_test(differences, alpha, int(rng.integers(2**31)), least=LEAST).p_values
         promoted[AGAIN][:, night] = mean > 0
         promoted[INTERVAL][:, night] = low > 0
         promoted[WITH_MARGIN][:, night] = low > MARGIN * spread
@@ -147,7 +147,7 @@ def single_night_power(settings: GateSettings, share: float, seed: int) -> dict[
         alpha = alpha_without_promotion([], night, settings)
         for effect in EFFECTS:
             differences = normal(rng, repetitions) + SPREAD * effect
-            p_values = flip_test(differences, alpha, int(rng.integers(2**31)), least=LEAST).p_values
+            p_values = mean_test(differences, alpha, int(rng.integers(2**31)), least=LEAST).p_values
             cell = chance(p_values <= alpha) | {"formula": power(effect, PROMPTS, alpha), "repetitions": repetitions}
             found[OURS].setdefault(str(night), {})[str(effect)] = cell
             for rule, margin in ((INTERVAL, 0.0), (WITH_MARGIN, MARGIN)):

@@ -16,8 +16,10 @@ from onestep.evaluation.paired_tests import (
     flip_test,
     frechet_contributions,
     kernel_contributions,
+    mean_test,
     paired_tests,
     permutations_for,
+    skew_corrected,
 )
 
 DIM, CLIPS = 6, 60
@@ -57,6 +59,25 @@ def test_p_values_are_uniform_where_there_is_no_difference() -> None:
     p_values = flip_test(null, 0.05, seed=1).p_values
     assert kstest(p_values, "uniform").pvalue > 0.01
     assert np.mean(p_values <= 0.05) == pytest.approx(0.05, abs=0.015)
+
+
+def test_rare_bad_failures_of_a_candidate_no_better_do_not_look_like_a_gain() -> None:
+    """Equal means, skewed differences: in the far tail flips alone are wrong many times too often."""
+    rng = np.random.default_rng(4)
+    size, alpha = (256, 20_000), 1e-3
+    skewed = 0.7 * rng.standard_normal(size) + 0.3 - 6.0 * (rng.random(size) < 0.05)
+    corrected = skew_corrected(skewed)
+    assert np.mean(corrected <= alpha) <= 2 * alpha
+    few = skewed[:, np.argsort(corrected)[:400]]
+    flips = flip_test(few, alpha, seed=0).p_values
+    assert (flips <= alpha).sum() > 3 * alpha * 20_000
+    assert (mean_test(few, alpha, seed=0).p_values == np.maximum(flips, skew_corrected(few))).all()
+
+
+def test_correction_leaves_even_differences_alone() -> None:
+    even = np.random.default_rng(5).normal(size=(256, 4000))
+    assert kstest(skew_corrected(even), "uniform").pvalue > 0.01
+    assert (skew_corrected(np.stack([np.zeros(9), np.ones(9), -np.ones(9)], 1)) == [1.0, 0.0, 1.0]).all()
 
 
 def test_ties_count_against_the_candidate() -> None:
