@@ -29,7 +29,8 @@ from tests.flows.asking import (
     wait_for,
 )
 from tests.flows.conftest import ROOT, free_port, serving, using
-from tests.flows.test_nightly import attempts, state
+from tests.flows.test_nightly import attempts
+from tests.flows.test_nightly import state as whole_state
 from tests.night_project import write_footage, write_night_params
 from tests.toy_project import run
 
@@ -41,6 +42,12 @@ def project(after_first_night: Path) -> Path:
     """A project with a champion, and footage that asks for the next one."""
     write_footage(after_first_night.parent / "footage", 0.9, range(30, 49))
     return after_first_night
+
+
+def state(project: Path) -> dict[str, Any]:
+    """What a broken night must leave alone: all but the ledger, where its attempt was entered before it broke."""
+    found = whole_state(project)
+    return found | {"refs": [ref for ref in found["refs"].splitlines() if not ref.endswith("refs/heads/ledger")]}
 
 
 def commit(project: Path, **params: Any) -> None:
