@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup ## footage to a one-step model, with pictures and numbers
-	@since=$$(date +%s); $(BIN)/dvc repro && echo && $(BIN)/onestep times --since $$since && echo && $(BIN)/onestep record
+	@since=$$(date +%s); $(BIN)/dvc repro && echo && $(BIN)/onestep times --since $$since && echo && $(BIN)/onestep keygen --if-missing && $(BIN)/onestep record
 	@echo
 	@echo "verdict      reports/verdict.json"
 	@echo "report       reports/report.html (videos side by side, open it in a browser)"
