@@ -1,6 +1,7 @@
 """After a reboot several nights may be overdue: the first that starts stands for all of them."""
 
 from datetime import UTC, datetime
+from typing import Any, cast
 
 from prefect import get_client, get_run_logger
 from prefect.client.schemas.filters import (
@@ -24,7 +25,7 @@ def cancel_missed_nights() -> int:
         return 0
     waiting = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=cast(Any, datetime.now(UTC))),
     )
     with get_client(sync_client=True) as client:
         missed = client.read_flow_runs(

@@ -6,7 +6,7 @@ Neither may stop a night: where the server is away, the log says so and the run 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
@@ -56,7 +56,7 @@ def tell(block: str | None, subject: str, body: str) -> None:
     from prefect.blocks.core import Block
 
     with not_fatal(f"telling {block}"):
-        Block.load(block).notify(body, subject)
+        cast(Any, Block.load(block)).notify(body, subject)
 
 
 def _show(create: Callable[..., Any], **content: Any) -> None:

@@ -132,7 +132,12 @@ def live(command: list[str], cwd: Path, limit_s: float | None = None) -> Generat
         start_new_session=True,
     )
     late = threading.Event()
-    timer = threading.Timer(limit_s, lambda: (late.set(), process.terminate())) if limit_s else None
+
+    def end() -> None:
+        late.set()
+        process.terminate()
+
+    timer = threading.Timer(limit_s, end) if limit_s else None
     last: deque[str] = deque(maxlen=40)
     try:
         if timer:

@@ -11,6 +11,7 @@ starts as exactly the function of the shallow one.
 """
 
 import copy
+from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -39,7 +40,7 @@ def untie(transformer: WanTransformer3DModel) -> WanTransformer3DModel:
     return transformer
 
 
-def _again(block: nn.Module, tied: bool) -> nn.Module:
+def _again(block: Any, tied: bool) -> nn.Module:
     again = copy.deepcopy(block)
     if tied:
         for name, part in block.named_children():

@@ -143,6 +143,8 @@ class TeacherMethod:
         }
         self.average = Average(networks, settings.ema)
         self.averages: dict[str, Any] = {"networks": self.average}
+        self.snapshots: dict[str, dict[str, Tensor]] = {}
+        self.rate = 1.0
         shape = (len(preview_captions), *pipeline.latent_shape(13, 64, 64))
         self._noise = torch.randn(shape, generator=seeded(settings.seed, "preview"))
 

@@ -102,6 +102,8 @@ class VaeMethod:
             "adam": torch.optim.AdamW(rest, settings.adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
         }
         self.averages: dict[str, Any] = {}
+        self.snapshots: dict[str, dict[str, Tensor]] = {}
+        self.rate = 1.0
 
     def update(self, step: int, batches: Batches) -> dict[str, float]:
         """One step of both optimisers on one batch."""

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from onestep.training.state import ResumePoint, flatten_optimizer, restore_optimizer
-from onestep.training.watch import Watch
+from onestep.training.watch import Watch, Watched
 
 
 class TrainingFailed(RuntimeError):
@@ -30,7 +30,7 @@ LossOf = Callable[..., tuple[Tensor, dict[str, float]]]  # (x, text, random) →
 
 
 class Method(Protocol):
-    """What a training stage does in one update; `loop.run` does the rest."""
+    """What a training stage does in one update; `loop.run` does the rest. One that is watched is also `Watched`."""
 
     modules: dict[str, Any]
     optimizers: dict[str, Any]
@@ -142,14 +142,14 @@ def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator, 
             if trouble and watch is None:
                 raise TrainingFailed(f"{plan.stage}: {trouble} at update {done - 1}: lower the learning rate")
             if watch and not trouble and (done % watch.every == 0 or done == plan.updates):
-                improved, trouble = watch.look(done, method)
+                improved, trouble = watch.look(done, cast(Watched, method))
                 if improved and watch.best:
                     method.snapshots["best"] = _copied({"best": method.averages[watch.best["average"]].weights})["best"]
                 if not trouble:
                     watch.good_step, good = done, _copied(_tensors(method))
             if watch and trouble:
                 accelerator.print(f"{plan.stage}: {trouble} at update {done}")
-                if not watch.collapsed(done, trouble, method):
+                if not watch.collapsed(done, trouble, cast(Watched, method)):
                     accelerator.print(
                         f"{plan.stage}: stopped after {watch.rollbacks} rollbacks; the best weights are kept"
                     )

@@ -40,21 +40,21 @@ def ledger_knows_the_run(case: Case) -> str:
 def tags_name_the_run(case: Case) -> str:
     """Each version and stage of this model stands where the ledger put it, under a signature like the record's."""
     model = case.record.model
-    moves = [entry for entry in case.entries if isinstance(entry.content, Promotion | Rollback)]
-    for entry in moves:
-        content = entry.content
+    entries = ((entry.index, entry.content) for entry in case.entries)
+    moves = [(index, content) for index, content in entries if isinstance(content, Promotion | Rollback)]
+    for index, content in moves:
         if content.run != case.record.run and content.record != case.found.envelope_sha256:
             continue
-        _require_at(case, content.tag, entry.index, content.record)
+        _require_at(case, content.tag, index, content.record)
     tags = [known.tag for known in registered(case.repository.root, model) if known.commit == case.found.commit]
     given = assignments(case.repository.root, model)
     tags += [known.tag for known in given if known.commit == case.found.commit]
     for tag in tags:
         _require_own(case, tag)
     for known in registered(case.repository.root, model):
-        if known.tag in tags and not any(move.content.tag == known.tag for move in moves):
+        if known.tag in tags and not any(move.tag == known.tag for _, move in moves):
             raise Broken(f"the ledger has no promotion of {known.tag}: the tag was set by hand, or the entry removed")
-    _require_last(case, [move.content.tag for move in moves])
+    _require_last(case, [move.tag for _, move in moves])
     return f"{len(tags)} tags name this run: {', '.join(tags)}" if tags else "none: this run was not promoted"
 
 

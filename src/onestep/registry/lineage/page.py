@@ -46,7 +46,8 @@ def write_page(root: Path, found: Found, out: Path) -> None:
 def layout(record: Record) -> list[dict[str, Any]]:
     """A box per stage with its outputs as lines in it, in rows: a stage stands below all that it needs."""
     levels = _levels(record)
-    boxes, y = [], MARGIN
+    boxes: list[dict[str, Any]] = []
+    y = MARGIN
     for level in range(max(levels.values()) + 1):
         row = [stage for stage in record.stages if levels[stage.name] == level]
         row.sort(key=lambda stage: _pull(record, stage, boxes))
