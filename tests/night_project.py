@@ -26,7 +26,7 @@ stages:
     deps: [make.py, data/clips]
     outs:
       - reports/validation.json: {cache: false}
-    meta: {decision: true}
+    meta: {decision: true, retries: 1}
   production:
     cmd: onestep production data/production.json --out models/production
     params:
@@ -37,7 +37,7 @@ stages:
     deps: [make.py, data/clips, models/production]
     outs:
       - reports/drift.json: {cache: false}
-    meta: {decision: true}
+    meta: {decision: true, retries: 1}
   train:
     cmd: python make.py train data/clips reports/validation.json models/onestep
     deps: [make.py, data/clips, reports/validation.json]
