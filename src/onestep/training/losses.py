@@ -47,7 +47,7 @@ def centring(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def contrastive(matched: Tensor, mismatched: Tensor) -> Tensor:
-    """`E[softplus(−(D(x, c) − D(x, c′)))]` on real clips with another clip's caption c′ (ARC's contrastive loss); ln 2 at zero logits."""
+    """`E[softplus(−(D(x, c) − D(x, c′)))]` on real clips with another clip's caption c′ (ARC); ln 2 at zero logits."""
     return softplus(-(matched - mismatched)).mean()
 
 
