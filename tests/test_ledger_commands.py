@@ -9,7 +9,7 @@ from onestep.registry import ledger
 from onestep.registry.attempts import AttemptRefused
 from onestep.registry.repository import Repository
 from tests.test_graph import ROOT
-from tests.toy_project import finished_project, project, run, tools_of_this_environment  # noqa: F401
+from tests.toy_project import run
 
 SHIPPED = ["--params", str(ROOT / "params.yaml")]
 
@@ -22,7 +22,7 @@ def typed(*words: str) -> str:
 
 
 @pytest.fixture
-def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(project)
     return project
 
