@@ -42,7 +42,7 @@ def test_one_night_by_hand(here: Path) -> None:
 
 def test_power_reports_what_the_coming_nights_can_find(here: Path) -> None:
     lines = typed("power", str(ROOT / "reports/metrics.json"), *SHIPPED).splitlines()
-    assert lines[0] == "after 0 comparisons, 0 of them promotions by the gate"
+    assert lines[0] == "after 0 comparisons, 0 of them promotions by the gate: wealth 0.025"
     assert [line.split()[1] for line in lines[1:]] == ["1", "30", "90", "365"]
     assert "alpha 6.36e-03  found with a chance of 0.8: frechet_video_distance" in lines[1]
     smallest = [float(line.split("attribute_accuracy ")[1]) for line in lines[1:]]
