@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.tamperings import rewrite_branch
 from safetensors.numpy import save_file
 
 from onestep.registry.lineage import environments, reproduce
@@ -16,7 +17,6 @@ from onestep.registry.lineage.records import everything, find
 from onestep.registry.lineage.reproduce import ReproduceFailed, forced
 from onestep.registry.record import paths, to_statement
 from onestep.registry.signing import SigningKey, seal
-from tests.registry.lineage.audited import rewrite_branch
 from tests.toy_project import run
 
 META = {"train": {"training": True}}
