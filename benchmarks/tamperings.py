@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ def verdict_with_a_record_to_match(target: Target) -> tuple[str, str]:
     (root / VERDICT).unlink()
     (root / VERDICT).write_text(lie)
     touched = [stage.name for stage in run.stages if VERDICT in {item.path for item in (*stage.outs, *stage.deps)}]
-    with graph.open_graph(root) as repo:
+    with chdir(root), graph.open_graph(Path()) as repo:
         for name in touched:
             repo.commit(name, force=True)
     done = record(root, find_key(target.keys, target.keys / "own"))
