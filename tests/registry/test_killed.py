@@ -14,7 +14,7 @@ from onestep.registry.lineage.verify import BROKEN, UNSIGNED, verify
 from onestep.registry.production import champion
 from onestep.registry.promotion import promote
 from onestep.registry.repository import Repository
-from tests.registry.killed import promote_and_die
+from tests.registry.processes import promote_and_die
 from tests.toy_project import run
 
 PROMOTE = "from pathlib import Path; from onestep.registry.promotion import promote; promote(Path('.'))"

@@ -14,6 +14,7 @@ from onestep.registry.promotion import AlreadyChampion, NotReproduced, Promotion
 from onestep.registry.repository import RefUpdate, Repository
 from onestep.storage import sha256_folder
 from tests.pins import FIRST
+from tests.registry.processes import promote_at_once
 from tests.toy_project import run
 
 Retrain = Callable[..., None]
@@ -211,6 +212,18 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
         promote(project)
     assert run(project, "git", "tag").split() == ["onestep#prod#1", "onestep@v1.0.0"]
     assert [entry.kind for entry in ledger.read(Repository(project))] == ["attempt", "verdict", "promotion"]
+
+
+def test_of_promotions_that_start_at_the_same_moment_one_wins_and_each_other_is_told(project: Path) -> None:
+    said = promote_at_once(project, 4)
+    assert said.count("promoted onestep#prod#1") == 1, said
+    told = [words for words in said if words != "promoted onestep#prod#1"]
+    assert all(
+        words.startswith(("PromotionRace: ", "AlreadyChampion: ")) and "onestep@v1.0.0" in words for words in told
+    )
+    assert run(project, "git", "tag").split() == ["onestep#prod#1", "onestep@v1.0.0"]
+    assert [entry.kind for entry in ledger.read(Repository(project))] == ["attempt", "verdict", "promotion"]
+    assert len(run(project, "git", "branch", "--list", "runs/*").split()) == 1
 
 
 def test_promotion_that_another_overtakes_during_its_push_is_told(

@@ -3,6 +3,7 @@
 import json
 import math
 import platform
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,15 @@ def test_model_comes_out_identical_and_the_projects_cache_stays_as_it_was(audite
     assert (done.word, done.exit_code, done.differing) == ("identical", 0, [])
     assert sorted(path for path in (audited / ".dvc/cache").rglob("*") if path.is_file()) == before
     assert run(audited, "git", "status", "--porcelain") == status
+
+
+@pytest.mark.slow
+def test_inputs_come_from_a_remote_where_the_cache_has_none(audited: Path, tmp_path: Path) -> None:
+    (audited / ".dvc/config.local").write_text(f"['remote \"storage\"']\n    url = {tmp_path / 'remote'}\n")
+    (audited / ".dvc/cache").rename(tmp_path / "remote")
+    shutil.rmtree(audited / "data/clips")
+    done = reproduce.reproduce(audited, "onestep", say=quiet)
+    assert (done.word, done.stages) == ("identical", ["train", "evaluate"])
 
 
 @pytest.mark.slow
