@@ -1,6 +1,5 @@
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -203,8 +202,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     move = promotion.move
 
     def late(repository: Repository, updates: Sequence[RefUpdate]) -> None:
-        winner = run(project, sys.executable, "-c", RIVAL)
-        assert winner.strip() == "onestep#prod#1"
+        assert promote_at_once(project, 1) == ["promoted onestep#prod#1"]
         move(repository, updates)
 
     monkeypatch.setattr(promotion, "move", late)
@@ -230,7 +228,7 @@ def test_promotion_that_another_overtakes_during_its_push_is_told(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow_push(root: Path) -> bool:
-        run(project, sys.executable, "-c", RIVAL)
+        promote_at_once(project, 1)
         return False
 
     monkeypatch.setattr(promotion.graph, "push", slow_push)
@@ -245,13 +243,6 @@ def test_run_judged_against_another_champion_than_todays_is_refused(project: Pat
     with pytest.raises(PromotionRace, match=r"pins no champion, but in production is onestep@v1\.0\.0") as refusal:
         promote(project)
     assert refusal.value.exit_code == 5
-
-
-RIVAL = """
-from pathlib import Path
-from onestep.registry.promotion import promote
-print(promote(Path(".")).stage_tag)
-"""
 
 
 def test_merge_brings_lock_and_pin_and_keeps_other_work(project: Path) -> None:
