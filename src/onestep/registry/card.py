@@ -45,8 +45,8 @@ def model_card(found: Found, rows: list[dict[str, Any]]) -> str:
         "tags": ["onestep", "one-step", TASK],
     }
     if own:
-        spdx = _spdx(own)
-        metadata |= {"license": spdx.lower()} if spdx else {"license": "other", "license_name": own}
+        single = (spdx := _spdx(own)) is not None and " " not in spdx  # the hub knows no expressions
+        metadata |= {"license": own.lower()} if single else {"license": "other", "license_name": own}
     results = [
         {"type": name, "name": name.replace("_", " "), "value": cell["value"]}
         for name, cell in record.metrics.items()
