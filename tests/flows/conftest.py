@@ -12,7 +12,7 @@ import pytest
 
 from flows import server as one_machine
 from tests.night_project import fresh_night_project  # noqa: F401
-from tests.toy_project import run, tools_of_this_environment  # noqa: F401
+from tests.toy_project import run
 
 ROOT = Path(__file__).parents[2]
 
