@@ -38,7 +38,6 @@ from onestep.registry.signing import OWN_KEY, find_key, make_key, seal, sign_tag
 from onestep.storage import write_json
 
 ENVELOPE = paths(MODEL)["envelope"]
-VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Target:
         """The run's record."""
         return find(self.root, self.branch).record
 
-    def output(self, path: str, ending: str | tuple[str, ...]) -> str:
+    def output(self, path: str, ending: str = "") -> str:
         """The largest of the run's files below a path whose names end so."""
         rows = manifest(Repository(self.root), find(self.root, self.branch))
         below = [row for row in rows if row["path"].startswith(path) and row["path"].endswith(ending)]
@@ -174,7 +173,7 @@ def stage_tag_added(target: Target) -> tuple[str, str]:
 TAMPERINGS: dict[str, tuple[str, Tampering]] = {
     "a weight byte": ("files of DVC", in_cache(lambda t: t.output(t.record.path, ".safetensors"))),
     "a clip": ("files of DVC", in_cache(lambda t: t.output(graph.artifact_path(Repository(t.root), CLIPS), ".tar"))),
-    "a file of the footage": ("files of DVC", in_cache(lambda t: t.output("data/footage", VIDEOS))),
+    "a file of the footage": ("files of DVC", in_cache(lambda t: t.output("data/footage"))),
     "the judge's weights": ("files of DVC", in_cache(lambda t: t.output("models/judge", ".safetensors"))),
     "a parameter": ("files in git", in_git("params.yaml", r"seed: 7", "seed: 8")),
     "dvc.lock": ("files in git", in_git("dvc.lock", r"seed: 7", "seed: 8")),

@@ -45,7 +45,8 @@ def model_card(found: Found, rows: list[dict[str, Any]]) -> str:
         "tags": ["onestep", "one-step", TASK],
     }
     if own:
-        single = (spdx := _spdx(own)) is not None and " " not in spdx  # the hub knows no expressions
+        spdx = _spdx(own)
+        single = spdx is not None and " " not in spdx  # the hub knows no expressions
         metadata |= {"license": own.lower()} if single else {"license": "other", "license_name": own}
     results = [
         {"type": name, "name": name.replace("_", " "), "value": cell["value"]}
