@@ -38,7 +38,7 @@ demo: setup ## footage to a one-step model, with pictures and numbers
 	@echo "try it       $(BIN)/onestep generate 'a small red circle bouncing on teal' --model models/onestep --out clip.mp4"
 
 full: setup ## the headline run as a DVC experiment: profiles/full.yaml over params.yaml
-	$(BIN)/dvc exp run --name full $$($(BIN)/onestep profile profiles/full.yaml)
+	@since=$$(date +%s); $(BIN)/dvc exp run --name full $$($(BIN)/onestep profile profiles/full.yaml) && echo && $(BIN)/onestep times --since $$since
 
 server: setup ## Prefect on this machine: server, pools, limits, automation, deployments, workers; says where its page is
 	$(BIN)/python -m flows.server $(ARGS)
