@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # two processes of one thread each; ARGS="-n 0 ..." is one process, where print and pdb work
-PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 2 --dist loadscope $(ARGS)
 
 # stages call `onestep` by name
 export PATH := $(CURDIR)/$(BIN):$(PATH)

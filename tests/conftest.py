@@ -1,5 +1,7 @@
 """Projects that several folders of tests work on, and which tests stay together when they run in two processes."""
 
+from typing import Any
+
 import pytest
 
 from tests.toy_project import (  # noqa: F401
@@ -11,8 +13,15 @@ from tests.toy_project import (  # noqa: F401
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One group per folder of tests, one per file beside this one: what a process is given whole, for its costly set-up."""
-    for item in items:
-        place = item.path if item.path.parent == item.config.rootpath / "tests" else item.path.parent
-        item.add_marker(pytest.mark.xdist_group(str(place.relative_to(item.config.rootpath))))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What a process is given whole, for its costly set-up: a folder of tests, or a file beside this one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder = file.rpartition("/")[0]
+            return file if folder == "tests" else folder
+
+    return ByFolder(config, log)
