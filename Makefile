@@ -2,7 +2,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/pytest $(ARGS)
+# two processes of one thread each; ARGS="-n 0 ..." is one process, where print and pdb work
+PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 # stages call `onestep` by name
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -37,7 +38,7 @@ demo: setup ## footage to a one-step model, with pictures and numbers
 	@echo "try it       $(BIN)/onestep generate 'a small red circle bouncing on teal' --model models/onestep --out clip.mp4"
 
 full: setup ## the headline run as a DVC experiment: profiles/full.yaml over params.yaml
-	$(BIN)/dvc exp run --name full $$($(BIN)/onestep profile profiles/full.yaml)
+	@since=$$(date +%s); $(BIN)/dvc exp run --name full $$($(BIN)/onestep profile profiles/full.yaml) && echo && $(BIN)/onestep times --since $$since
 
 server: setup ## Prefect on this machine: server, pools, limits, automation, deployments, workers; says where its page is
 	$(BIN)/python -m flows.server $(ARGS)

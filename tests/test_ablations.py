@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from onestep.config import load_params
-from tests.toy_project import run, tools_of_this_environment  # noqa: F401
+from tests.toy_project import run
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))

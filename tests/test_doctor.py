@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 from onestep import doctor
 from onestep.cli import app
 from onestep.registry.signing import make_key
-from tests.toy_project import finished_project, project, remote, tools_of_this_environment  # noqa: F401
 
 NOBODY_HOME = "http://127.0.0.1:9/api"
 
@@ -45,7 +44,7 @@ def server(answers: dict[str, object]) -> Iterator[str]:
         web.shutdown()
 
 
-def test_every_finding_that_is_not_ok_says_how_to_mend_it(project: Path, remote: Path) -> None:  # noqa: F811
+def test_every_finding_that_is_not_ok_says_how_to_mend_it(project: Path, remote: Path) -> None:
     found = doctor.examine(project, NOBODY_HOME)
     assert {"python", "git", "repository", "identity", "remote", "disk", "links", "gpu", "keys", "server"} - set(
         states(found)
@@ -56,14 +55,14 @@ def test_every_finding_that_is_not_ok_says_how_to_mend_it(project: Path, remote:
     assert not list(remote.rglob(".onestep-doctor"))
 
 
-def test_remote_that_takes_no_data_is_bad(project: Path, remote: Path) -> None:  # noqa: F811
+def test_remote_that_takes_no_data_is_bad(project: Path, remote: Path) -> None:
     remote.write_text("a file where the remote's folder should be")
     (finding,) = [each for each in doctor.examine(project, NOBODY_HOME) if each.name == "remote"]
     assert finding.state == "bad"
     assert "dvc remote modify" in finding.mend
 
 
-def test_disk_without_room_for_a_run_is_bad(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_disk_without_room_for_a_run_is_bad(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "SPARE_GB", 1e9)
     (finding,) = doctor._disk(project)
     assert finding.state == "bad"
@@ -80,7 +79,7 @@ def test_folder_without_a_repository_is_bad_and_the_exit_code_says_so(
 
 
 def test_signing_key_that_is_not_there_is_bad_and_one_that_is_there_is_named(
-    project: Path,  # noqa: F811
+    project: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ONESTEP_SIGNING_KEY_FILE", str(project / "no-key"))

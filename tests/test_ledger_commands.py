@@ -9,7 +9,7 @@ from onestep.registry import ledger
 from onestep.registry.attempts import AttemptRefused
 from onestep.registry.repository import Repository
 from tests.test_graph import ROOT
-from tests.toy_project import finished_project, project, run, tools_of_this_environment  # noqa: F401
+from tests.toy_project import run
 
 SHIPPED = ["--params", str(ROOT / "params.yaml")]
 
@@ -22,7 +22,7 @@ def typed(*words: str) -> str:
 
 
 @pytest.fixture
-def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(project)
     return project
 
@@ -42,7 +42,7 @@ def test_one_night_by_hand(here: Path) -> None:
 
 def test_power_reports_what_the_coming_nights_can_find(here: Path) -> None:
     lines = typed("power", str(ROOT / "reports/metrics.json"), *SHIPPED).splitlines()
-    assert lines[0] == "after 0 comparisons, 0 of them promotions by the gate"
+    assert lines[0] == "after 0 comparisons, 0 of them promotions by the gate: wealth 0.025"
     assert [line.split()[1] for line in lines[1:]] == ["1", "30", "90", "365"]
     assert "alpha 6.36e-03  found with a chance of 0.8: frechet_video_distance" in lines[1]
     smallest = [float(line.split("attribute_accuracy ")[1]) for line in lines[1:]]

@@ -9,13 +9,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from onestep.cli import app
-from tests.toy_project import (  # noqa: F401
-    finished_project,
-    project,
-    retrain,
-    run,
-    tools_of_this_environment,
-)
+from tests.toy_project import run
 
 
 def onestep(root: Path, *words: str) -> Result:
@@ -24,8 +18,8 @@ def onestep(root: Path, *words: str) -> Result:
 
 
 def test_a_refused_run_is_recorded_listed_shown_and_verified(
-    project: Path,  # noqa: F811
-    retrain: Callable[..., None],  # noqa: F811
+    project: Path,
+    retrain: Callable[..., None],
     tmp_path: Path,
 ) -> None:
     (project / ".gitignore").write_text("/.onestep/\n")
@@ -57,7 +51,7 @@ def test_a_refused_run_is_recorded_listed_shown_and_verified(
     assert "reports/verdict.json" in changed.output
 
 
-def test_without_a_key_the_record_says_unsigned_and_verify_has_its_own_exit_code(project: Path) -> None:  # noqa: F811
+def test_without_a_key_the_record_says_unsigned_and_verify_has_its_own_exit_code(project: Path) -> None:
     recorded = onestep(project, "record")
     assert recorded.exit_code == 0
     assert recorded.output.count("UNSIGNED") == 2
@@ -66,7 +60,7 @@ def test_without_a_key_the_record_says_unsigned_and_verify_has_its_own_exit_code
     assert "UNSIGNED: everything fits together" in verified.output
 
 
-def test_run_that_was_recorded_first_can_be_promoted_after(project: Path) -> None:  # noqa: F811
+def test_run_that_was_recorded_first_can_be_promoted_after(project: Path) -> None:
     assert onestep(project, "record").exit_code == 0
     promoted = onestep(project, "promote")
     assert promoted.exit_code == 0, promoted.output
@@ -77,7 +71,7 @@ def test_run_that_was_recorded_first_can_be_promoted_after(project: Path) -> Non
 
 
 @pytest.mark.parametrize("words", [("lineage", "verify"), ("lineage", "show"), ("lineage", "blame", "a.mp4")])
-def test_before_any_record_the_commands_say_so(project: Path, words: tuple[str, ...]) -> None:  # noqa: F811
+def test_before_any_record_the_commands_say_so(project: Path, words: tuple[str, ...]) -> None:
     done = onestep(project, *words)
     assert done.exit_code != 0
     assert "recorded" in str(done.exception) or "none yet" in str(done.exception)

@@ -85,14 +85,16 @@ def power(
     from onestep.registry.gates import power_table
     from onestep.registry.pin import read_pin
     from onestep.registry.repository import Repository
-    from onestep.registry.spending import NIGHTS, alpha_without_promotion
+    from onestep.registry.spending import NIGHTS, alpha_without_promotion, wealth
     from onestep.storage import read_json
 
     settings = load_params(params).gate
-    history = outcomes(ledger.read(Repository(ROOT)))
+    entries = ledger.read(Repository(ROOT))
+    history, spent = outcomes(entries), [attempt.alpha for attempt in ledger.of_kind(entries, ledger.Attempt)]
     alphas = {night: alpha_without_promotion(history, night, settings) for night in NIGHTS}
     evidence = Evidence(read_json(metrics), {}, {}, read_pin(ROOT / PIN), {})
-    print(f"after {len(history)} comparisons, {sum(history)} of them promotions by the gate")
+    left = wealth(history, spent, settings)
+    print(f"after {len(history)} comparisons, {sum(history)} of them promotions by the gate: wealth {left:.3g}")
     for row in power_table(evidence, alphas, settings):
         found = ", ".join(f"{name} {value:.3g}" for name, value in row["detectable"].items())
         print(f"night {row['night']:4}  alpha {row['alpha']:.2e}  found with a chance of 0.8: {found}")

@@ -42,7 +42,8 @@ def table(since: float) -> str:
         total += seconds or 0.0
         lines.append((name, _shown(budget), "cached" if seconds is None else _shown(seconds)))
     lines.append(("stages", _shown(budgets), _shown(total)))
-    lines.append(("whole run", "", _shown(time.time() - since)))
+    if since:
+        lines.append(("whole run", "", _shown(time.time() - since)))
     return "\n".join(f"{name:<22}{budget:>8}{took:>8}" for name, budget, took in lines)
 
 

@@ -17,7 +17,7 @@ from flows import server as one_machine
 from onestep.registry.signing import OWN_KEY, make_key
 from tests.flows.asking import artifact, statuses
 from tests.night_project import fresh_night_project, write_footage  # noqa: F401
-from tests.toy_project import run, tools_of_this_environment  # noqa: F401
+from tests.toy_project import run
 
 ROOT = Path(__file__).parents[2]
 

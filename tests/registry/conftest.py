@@ -1,7 +1,41 @@
-from tests.toy_project import (  # noqa: F401
-    finished_project,
-    project,
-    remote,
-    retrain,
-    tools_of_this_environment,
-)
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from onestep.registry.signing import SigningKey, find_key, make_key
+from tests.registry.lineage.audited import audited_project
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder outside every repository with the project's key, `own`, and a stranger's, `other`."""
+    folder = tmp_path_factory.mktemp("keys")
+    make_key(folder / "own")
+    make_key(folder / "other")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def key(keys: Path) -> SigningKey:
+    found = find_key(keys, keys / "own")
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="session")
+def audited_template(tmp_path_factory: pytest.TempPathFactory, key: SigningKey) -> Path:
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    root = tmp_path_factory.mktemp("audited") / "project"
+    audited_project(root, key)
+    return root
+
+
+@pytest.fixture
+def audited(audited_template: Path, tmp_path: Path) -> Path:
+    """Two promoted versions and a refused run, all signed."""
+    root = tmp_path / "project"
+    shutil.copytree(audited_template, root, symlinks=True)
+    return root

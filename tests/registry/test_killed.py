@@ -14,30 +14,10 @@ from onestep.registry.lineage.verify import BROKEN, UNSIGNED, verify
 from onestep.registry.production import champion
 from onestep.registry.promotion import promote
 from onestep.registry.repository import Repository
+from tests.registry.processes import promote_and_die
 from tests.toy_project import run
 
-KILLED_BY_HOOK = "from pathlib import Path; from onestep.registry.promotion import promote; promote(Path('.'))"
-KILLED_BETWEEN_REFS = """
-import os, signal, sys
-from pathlib import Path
-from onestep.registry.promotion import promote
-from onestep.registry.repository import Repository
-
-update, survivors = Repository.update, int(sys.argv[1])
-
-def killed(self, updates):
-    update(self, updates[:survivors])
-    os.kill(os.getpid(), signal.SIGKILL)
-
-Repository.update = killed
-promote(Path("."))
-"""
-
-
-def promote_and_die(root: Path, script: str, *arguments: str) -> None:
-    command = [sys.executable, "-c", script, *arguments]
-    done = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True, start_new_session=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+PROMOTE = "from pathlib import Path; from onestep.registry.promotion import promote; promote(Path('.'))"
 
 
 def require_complete(root: Path) -> None:
@@ -55,7 +35,7 @@ def require_complete(root: Path) -> None:
 def test_kill_between_refs_leaves_the_old_champion_and_the_next_attempt_completes(
     project: Path, survivors: int
 ) -> None:
-    promote_and_die(project, KILLED_BETWEEN_REFS, str(survivors))
+    promote_and_die(project, survivors)
     assert champion(project) is None
     if survivors == 2:
         report = verify(project, "onestep")
@@ -71,7 +51,7 @@ def test_kill_of_git_and_all_while_it_holds_the_refs_leaves_old_or_new(project: 
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(f'#!/bin/sh\n[ "$1" = {moment} ] && grep -q "onestep#prod" && kill -9 0\nexit 0\n')
     hook.chmod(0o755)
-    promote_and_die(project, KILLED_BY_HOOK)
+    promote_and_die(project)
     hook.unlink()
     held = list((project / ".git/refs").rglob("*.lock"))
     now = champion(project)
@@ -92,14 +72,14 @@ def test_kill_of_git_and_all_while_it_holds_the_refs_leaves_old_or_new(project: 
 @pytest.mark.slow
 def test_kill_at_any_moment_leaves_old_or_new(project: Path) -> None:
     started = time.monotonic()
-    subprocess.run([sys.executable, "-c", KILLED_BY_HOOK], cwd=project, check=True)
+    subprocess.run([sys.executable, "-c", PROMOTE], cwd=project, check=True)
     took = time.monotonic() - started
     for name in run(project, "git", "tag").split():
         run(project, "git", "tag", "--delete", name)
     for name in run(project, "git", "branch", "--format=%(refname:short)", "--list", "runs/*", "ledger").split():
         run(project, "git", "branch", "--quiet", "--delete", "--force", name)
     for part in range(1, 13):
-        process = subprocess.Popen([sys.executable, "-c", KILLED_BY_HOOK], cwd=project, start_new_session=True)
+        process = subprocess.Popen([sys.executable, "-c", PROMOTE], cwd=project, start_new_session=True)
         time.sleep(took * (0.3 + 0.06 * part))
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,6 +1,5 @@
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from onestep.registry.promotion import AlreadyChampion, NotReproduced, Promotion
 from onestep.registry.repository import RefUpdate, Repository
 from onestep.storage import sha256_folder
 from tests.pins import FIRST
+from tests.registry.processes import promote_at_once
 from tests.toy_project import run
 
 Retrain = Callable[..., None]
@@ -202,8 +202,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     move = promotion.move
 
     def late(repository: Repository, updates: Sequence[RefUpdate]) -> None:
-        winner = run(project, sys.executable, "-c", RIVAL)
-        assert winner.strip() == "onestep#prod#1"
+        assert promote_at_once(project, 1) == ["promoted onestep#prod#1"]
         move(repository, updates)
 
     monkeypatch.setattr(promotion, "move", late)
@@ -213,11 +212,23 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     assert [entry.kind for entry in ledger.read(Repository(project))] == ["attempt", "verdict", "promotion"]
 
 
+def test_of_promotions_that_start_at_the_same_moment_one_wins_and_each_other_is_told(project: Path) -> None:
+    said = promote_at_once(project, 4)
+    assert said.count("promoted onestep#prod#1") == 1, said
+    told = [words for words in said if words != "promoted onestep#prod#1"]
+    assert all(
+        words.startswith(("PromotionRace: ", "AlreadyChampion: ")) and "onestep@v1.0.0" in words for words in told
+    )
+    assert run(project, "git", "tag").split() == ["onestep#prod#1", "onestep@v1.0.0"]
+    assert [entry.kind for entry in ledger.read(Repository(project))] == ["attempt", "verdict", "promotion"]
+    assert len(run(project, "git", "branch", "--list", "runs/*").split()) == 1
+
+
 def test_promotion_that_another_overtakes_during_its_push_is_told(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow_push(root: Path) -> bool:
-        run(project, sys.executable, "-c", RIVAL)
+        promote_at_once(project, 1)
         return False
 
     monkeypatch.setattr(promotion.graph, "push", slow_push)
@@ -232,13 +243,6 @@ def test_run_judged_against_another_champion_than_todays_is_refused(project: Pat
     with pytest.raises(PromotionRace, match=r"pins no champion, but in production is onestep@v1\.0\.0") as refusal:
         promote(project)
     assert refusal.value.exit_code == 5
-
-
-RIVAL = """
-from pathlib import Path
-from onestep.registry.promotion import promote
-print(promote(Path(".")).stage_tag)
-"""
 
 
 def test_merge_brings_lock_and_pin_and_keeps_other_work(project: Path) -> None:

@@ -14,14 +14,13 @@ from onestep.registry.promotion import AlreadyChampion, PromotionRefused, merge,
 from onestep.registry.repository import Repository
 from onestep.registry.signing import SigningKey
 from tests.registry.lineage.audited import object_of
-from tests.registry.lineage.conftest import audited, audited_template, key, keys  # noqa: F401
 from tests.toy_project import run
 
 
 def test_rollback_is_a_recorded_signed_promotion_of_the_earlier_version(
-    audited: Path,  # noqa: F811
-    keys: Path,  # noqa: F811
-    key: SigningKey,  # noqa: F811
+    audited: Path,
+    keys: Path,
+    key: SigningKey,
 ) -> None:
     run(audited, "git", "stash", "--quiet")
     done = rollback(audited, "v1.0.0", "it drops frames", key)
@@ -44,7 +43,7 @@ def test_rollback_is_a_recorded_signed_promotion_of_the_earlier_version(
 
 
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="git needs ssh-keygen to check")
-def test_git_verifies_our_tags(audited: Path, keys: Path) -> None:  # noqa: F811
+def test_git_verifies_our_tags(audited: Path, keys: Path) -> None:
     (keys / "allowed").write_text(f"me {(keys / 'own.pub').read_text()}")
     check = ["git", "-c", "gpg.format=ssh", "-c", f"gpg.ssh.allowedSignersFile={keys / 'allowed'}", "tag", "--verify"]
     for tag in ("onestep@v1.0.0", "onestep#prod#2"):
@@ -53,7 +52,7 @@ def test_git_verifies_our_tags(audited: Path, keys: Path) -> None:  # noqa: F811
         assert 'Good "git" signature for me' in done.stderr
 
 
-def test_rollback_to_what_was_never_registered_or_without_a_reason_is_refused(audited: Path) -> None:  # noqa: F811
+def test_rollback_to_what_was_never_registered_or_without_a_reason_is_refused(audited: Path) -> None:
     before = run(audited, "git", "for-each-ref")
     with pytest.raises(
         PromotionRefused, match=r"no version onestep@v9\.0\.0; registered are onestep@v1\.0\.0, onestep@v1\.1"
@@ -64,7 +63,7 @@ def test_rollback_to_what_was_never_registered_or_without_a_reason_is_refused(au
     assert run(audited, "git", "for-each-ref") == before
 
 
-def test_garbage_collection_keeps_what_every_recorded_run_needs(audited: Path, keys: Path) -> None:  # noqa: F811
+def test_garbage_collection_keeps_what_every_recorded_run_needs(audited: Path, keys: Path) -> None:
     (audited / "scratch.bin").write_text("nobody needs this")
     run(audited, "dvc", "add", "--quiet", "scratch.bin")
     garbage = object_of(audited, "scratch.bin")
@@ -78,7 +77,7 @@ def test_garbage_collection_keeps_what_every_recorded_run_needs(audited: Path, k
         assert verify(audited, name, keys / "own.pub", copy=False).exit_code == PASSED
 
 
-def test_plain_dvc_gc_removes_an_earlier_version_and_that_is_seen(audited: Path, keys: Path) -> None:  # noqa: F811
+def test_plain_dvc_gc_removes_an_earlier_version_and_that_is_seen(audited: Path, keys: Path) -> None:
     run(audited, "dvc", "gc", "--quiet", "--workspace", "--force")
     assert set(missing(audited)) == {"onestep@v1.0.0", "onestep@v1.1.0"}
     report = verify(audited, "onestep", keys / "own.pub", copy=False)

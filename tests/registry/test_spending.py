@@ -5,7 +5,15 @@ from onestep.config import GateSettings, SettingsError, load_params, parse_setti
 from onestep.registry.attempts import seed_of
 from onestep.registry.ledger import GENESIS
 from onestep.registry.pin import read_pin
-from onestep.registry.spending import alpha_after, alpha_without_promotion, detectable, gamma, offered, power
+from onestep.registry.spending import (
+    alpha_after,
+    alpha_without_promotion,
+    detectable,
+    gamma,
+    offered,
+    power,
+    wealth,
+)
 from tests.test_graph import ROOT
 
 SETTINGS = load_params(ROOT / "params.yaml").gate
@@ -49,6 +57,17 @@ def test_wealth_comes_back_on_promotion_and_fades_again() -> None:
     assert after[0] > 50 * before
     assert after == sorted(after, reverse=True)
     assert alpha_after([False] * 31, SETTINGS) < before
+
+
+@pytest.mark.parametrize("promotions", [[], [1], [2, 3], [5]])
+def test_wealth_is_what_later_comparisons_may_still_spend(promotions: list[int]) -> None:
+    history = [night in promotions for night in range(1, 7)]
+    spent = [alpha_after(history[:before], SETTINGS) for before in range(len(history))]
+    rest = [1 - gamma(len(history)).sum()] + [1 - gamma(len(history))[: len(history) - n].sum() for n in promotions]
+    shares = [SETTINGS.initial_wealth, SETTINGS.alpha - SETTINGS.initial_wealth, *[SETTINGS.alpha] * 5]
+    expected = sum(share * left for share, left in zip(shares, rest, strict=False))
+    assert wealth(history, spent, SETTINGS) == pytest.approx(expected, rel=1e-12)
+    assert wealth([], [], SETTINGS) == SETTINGS.initial_wealth
 
 
 def test_shipped_pin_offers_the_first_level() -> None:

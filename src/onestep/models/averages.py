@@ -7,18 +7,23 @@ from torch import Tensor, nn
 class Average:
     """The average `θ̄ ← d·θ̄ + (1 − d)·θ` of a model's parameters, kept in float32; `decay` 0 follows the model itself.
 
-    Early on the decay is `min(d, (1 + n)/(10 + n))`, so that the start is forgotten (the usual warm-up of averages).
+    warm_up: early on the decay is `min(d, (1 + n)/(10 + n))`, so that a start that is not worth keeping is forgotten.
+    Without it the average starts as the model, for one that is trained already.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, model: nn.Module, decay: float, warm_up: bool = True) -> None:
+        self.decay, self.warm_up = decay, warm_up
+        self.restart(model)
+
+    def restart(self, model: nn.Module) -> None:
+        """Start again as the model."""
         self.updates = 0
         self.weights = {name: p.detach().clone().float() for name, p in model.named_parameters()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Take one step towards the model's weights."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warm_up else self.decay
         self.updates += 1
         current = [(self.weights[name], parameter.detach().float()) for name, parameter in model.named_parameters()]
         averaged, weights = zip(*current, strict=True)

@@ -17,6 +17,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -46,6 +47,11 @@ def seed_of(comparison: int) -> int:
     if comparison == 1:
         return FIRST_SEED
     return int.from_bytes(hashlib.sha256(f"onestep comparison {comparison}".encode()).digest()[:4])
+
+
+def params_sha256(content: Any) -> str:
+    """What an attempt calls its settings: the sha256 of all of params.yaml, parsed, whatever its order and comments."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def outcomes(entries: Sequence[Entry]) -> list[bool]:
@@ -224,8 +230,7 @@ def _data(root: Path) -> str:
 
 
 def _params(root: Path) -> str:
-    content = yaml.safe_load((root / PARAMS).read_text(encoding="utf-8"))
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return params_sha256(yaml.safe_load((root / PARAMS).read_text(encoding="utf-8")))
 
 
 def _code(root: Path) -> str:

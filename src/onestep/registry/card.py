@@ -1,14 +1,15 @@
 """A model card in Hugging Face's format and a CycloneDX ML-BOM, both drawn from a model's record alone.
 
 Sources: the model card's metadata (https://huggingface.co/docs/hub/model-cards), CycloneDX 1.6
-(https://cyclonedx.org/docs/1.6/json/).
+(https://cyclonedx.org/docs/1.6/json/), licences by SPDX (https://spdx.org/licenses/).
 """
 
 import json
-import re
+import math
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -44,11 +45,13 @@ def model_card(found: Found, rows: list[dict[str, Any]]) -> str:
         "tags": ["onestep", "one-step", TASK],
     }
     if own:
-        metadata["license"] = own.lower()
+        spdx = _spdx(own)
+        single = spdx is not None and " " not in spdx  # the hub knows no expressions
+        metadata |= {"license": own.lower()} if single else {"license": "other", "license_name": own}
     results = [
         {"type": name, "name": name.replace("_", " "), "value": cell["value"]}
         for name, cell in record.metrics.items()
-        if isinstance(cell, dict) and isinstance(cell.get("value"), int | float)
+        if isinstance(cell, dict) and _is_number(cell.get("value"))
     ]
     if results:
         dataset = {"type": "own-footage", "name": "test split of the run's clips"}
@@ -104,6 +107,7 @@ def bom(found: Found) -> dict[str, Any]:
     record = found.record
     outs = record.outs()
     parts = [licence for licence in record.licences if licence.path != record.path and licence.path in outs]
+    packages = {name: f"pkg:pypi/{name}@{quote(v, safe='')}" for name, v in record.environment.packages.items()}
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -145,13 +149,19 @@ def bom(found: Found) -> dict[str, Any]:
             *(
                 {
                     "type": "library",
-                    "bom-ref": f"pkg:pypi/{name}@{version}",
+                    "bom-ref": purl,
                     "name": name,
-                    "version": version,
-                    "purl": f"pkg:pypi/{name}@{version.replace('+', '%2B')}",
+                    "version": record.environment.packages[name],
+                    "purl": purl,
                 }
-                for name, version in sorted(record.environment.packages.items())
+                for name, purl in sorted(packages.items())
             ),
+        ],
+        "dependencies": [
+            {
+                "ref": record.model,
+                "dependsOn": sorted([*(part.artifact for part in parts), *packages.values()]),
+            }
         ],
     }
 
@@ -186,9 +196,22 @@ def _licence(record: Record, path: str) -> str | None:
 def _licences(licence: str | None) -> list[dict[str, Any]]:
     if licence is None:
         return []
-    if re.fullmatch(r"[A-Za-z0-9][\w.+-]*", licence):  # an SPDX identifier
-        return [{"expression": licence}]
-    return [{"license": {"name": licence}}]
+    spdx = _spdx(licence)
+    return [{"expression": spdx}] if spdx else [{"license": {"name": licence}}]
+
+
+def _spdx(licence: str) -> str | None:
+    """The licence as an SPDX expression in its usual case, null where it is none: a team's own terms have a name only."""
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    try:
+        return str(canonicalize_license_expression(licence))
+    except InvalidLicenseExpression:
+        return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _hash(sha256: str) -> dict[str, str]:

@@ -98,7 +98,12 @@ def promote(
         raise AlreadyChampion(f"this model is in production already, as {previous.version_tag} ({previous.tag})")
     _require_judged_against(previous, candidate.pin.champion, PIN)
     moment = now()
-    prepared = prepare(repository, candidate, entries, key, files, moment, flow_run)
+    try:
+        prepared = prepare(repository, candidate, entries, key, files, moment, flow_run)
+    except ledger.LedgerMoved as error:
+        if ledger.head(repository) == ledger.head_of(entries):
+            raise
+        raise _race(repository, previous, error) from error
     pushed = graph.push(root)
     return _register(repository, prepared, entries, previous, key, moment, pushed)
 

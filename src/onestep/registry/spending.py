@@ -53,6 +53,17 @@ def alpha_without_promotion(promoted: Sequence[bool], nights: int, settings: Gat
     return alpha_after([*promoted, *[False] * (nights - 1)], settings)
 
 
+def wealth(promoted: Sequence[bool], spent: Sequence[float], settings: GateSettings) -> float:
+    """What is left after these comparisons: W₀, less each alpha that was offered, plus what each promotion brought.
+
+    A promotion brings α, the first of all α − W₀. What is left is what later comparisons may spend before the next
+    promotion, so it never falls to zero.
+    """
+    promotions = sum(promoted)
+    returned = promotions * settings.alpha - (settings.initial_wealth if promotions else 0.0)
+    return settings.initial_wealth - sum(spent) + returned
+
+
 def power(effect: float, prompts: int, alpha: float) -> float:
     """Chance that a true paired difference of `effect` standard deviations is found, by the normal approximation."""
     from scipy.stats import norm

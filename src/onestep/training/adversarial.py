@@ -63,7 +63,9 @@ class Adversarial:
         )
         self.modules: dict[str, Any] = {"generator": generator, "discriminator": discriminator}
         self.optimizers: dict[str, Any] = {"generator": g_optimizer, "discriminator": d_optimizer}
-        self.averages: dict[str, Any] = {f"ema-{decay:g}": Average(generator, decay) for decay in settings.ema}
+        self.averages: dict[str, Any] = {
+            f"ema-{decay:g}": Average(generator, decay, warm_up=False) for decay in settings.ema
+        }
         self.snapshots: dict[str, dict[str, Tensor]] = {}
         self.rate = 1.0
         self.negatives = Negatives(captions, settings.contrastive_nearest) if settings.contrastive else None
@@ -202,7 +204,7 @@ class Adversarial:
         """Between images and video: the averaged generator goes on, the discriminator starts again from the base (APT 3.4)."""
         next(iter(self.averages.values())).copy_to(self.modules["generator"])
         for average in self.averages.values():
-            average.updates = 0
+            average.restart(self.modules["generator"])
         torch.manual_seed(self.settings.seed + 1)
         fresh = self._new_discriminator()
         self.modules["discriminator"].load_state_dict(fresh.state_dict())

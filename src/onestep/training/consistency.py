@@ -69,10 +69,7 @@ def step_loss(
     random: torch.Generator,
 ) -> Tensor:
     """Consistency distillation on one micro-batch: clean latents `x` `[B, C, T, H, W]`, text `[B, L, D]`, `count` levels."""
-    table = levels(count, x.device)
-    index = torch.randint(1, count + 1, (len(x),), generator=random).to(x.device)
-    t, lower = table[index], table[index - 1]
-    x_t = mix(x, torch.randn(x.shape, generator=random).to(x), t)
+    x_t, t, lower = _noised(x, count, random)
     target_input = teacher_step(teacher, x_t, t, lower, text, empty, guidance, form)
     with torch.no_grad():
         target = predict_sample(student, target_input, lower, text, form)
@@ -97,15 +94,20 @@ def halving_loss(
     The target is the clean sample from which one Euler step lands where the teacher's two do (arXiv 2202.00512,
     algorithm 2): `x̂ = (x″ − (lower/t)·x_t) / (1 − lower/t)`.
     """
-    table = levels(count, x.device)
-    index = torch.randint(1, count + 1, (len(x),), generator=random).to(x.device)
-    t, lower = table[index], table[index - 1]
+    x_t, t, lower = _noised(x, count, random)
     middle = (t + lower) / 2
-    x_t = mix(x, torch.randn(x.shape, generator=random).to(x), t)
     halfway = teacher_step(teacher, x_t, t, middle, text, empty, guidance, form)
     landed = teacher_step(teacher, halfway, middle, lower, text, empty, guidance, form)
     keep = (lower / t).view(-1, 1, 1, 1, 1)
     return consistency_loss(predict_sample(student, x_t, t, text, form), (landed - keep * x_t) / (1 - keep))
+
+
+def _noised(x: Tensor, count: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Each clip at a random one of `count` levels: `x_t`, its level `t` and the level below, `[B]`."""
+    table = levels(count, x.device)
+    index = torch.randint(1, count + 1, (len(x),), generator=random).to(x.device)
+    t = table[index]
+    return mix(x, torch.randn(x.shape, generator=random).to(x), t), t, table[index - 1]
 
 
 class Consistency:

@@ -1,8 +1,6 @@
 """A real git and DVC project whose every stage can be computed again: footage, clips, judge, weights, metrics, verdict."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import yaml
@@ -178,35 +176,3 @@ def object_of(root: Path, path: str) -> Path:
     """The file in the cache that holds a path of the working copy."""
     md5 = run(root, "md5sum", path).split()[0]
     return root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
-
-
-def rewrite_branch(root: Path, branch: str, path: str, content: bytes) -> None:
-    """Put another file into the commit at the tip of a branch, under the same message and parent."""
-    index = root / ".git" / "forged-index"
-    env = {**os.environ, "GIT_INDEX_FILE": str(index)}
-
-    def git(*words: str, stdin: bytes | None = None) -> str:
-        done = subprocess.run(["git", *words], cwd=root, input=stdin, env=env, capture_output=True, check=True)
-        return done.stdout.decode().strip()
-
-    git("read-tree", branch)
-    blob = git("hash-object", "-w", "--stdin", stdin=content)
-    git("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}")
-    tree, parent = git("write-tree"), git("rev-parse", f"{branch}^")
-    message = git("log", "-1", "--format=%B", branch).encode()
-    commit = git("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
-    git("update-ref", f"refs/heads/{branch}", commit)
-    index.unlink()
-
-
-def rewrite_ledger(root: Path, lines: list[str]) -> None:
-    """Replace the ledger by these lines."""
-    text = "".join(f"{line}\n" for line in lines)
-    blob = run(root, "sh", "-c", f"cat <<'END' | git hash-object -w --stdin\n{text}END\n").strip()
-    tree = run(root, "sh", "-c", f"printf '100644 blob {blob}\\tledger.jsonl\\n' | git mktree").strip()
-    commit = run(root, "git", "commit-tree", tree, "-m", "forged").strip()
-    run(root, "git", "update-ref", "refs/heads/ledger", commit)
-
-
-def ledger_lines(root: Path) -> list[str]:
-    return run(root, "git", "show", "ledger:ledger.jsonl").splitlines()

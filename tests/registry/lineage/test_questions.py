@@ -1,14 +1,11 @@
-"""What the records answer: blame, without, diff, show, card."""
+"""What the records answer: blame, without, diff, show."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
-import yaml
 from rich.console import Console
 
-from onestep.registry.card import write_card
 from onestep.registry.lineage.differences import diff
 from onestep.registry.lineage.page import layout, write_page
 from onestep.registry.lineage.records import NoRecord, everything, find
@@ -93,20 +90,6 @@ def test_no_two_boxes_of_the_page_overlap_and_inputs_stand_above(audited: Path) 
                 assert boxes[maker.name]["y"] < boxes[stage.name]["y"]
     places = [(box["x"], box["y"]) for box in boxes.values()]
     assert len(set(places)) == len(places)
-
-
-def test_card_and_bill_of_materials_come_from_the_record(audited: Path, tmp_path: Path) -> None:
-    found = find(audited, "onestep")
-    card, bill = write_card(audited, found, tmp_path / "card")
-    metadata = yaml.safe_load(card.read_text().split("---")[1])
-    assert metadata["license"] == "apache-2.0"
-    assert metadata["model-index"][0]["results"][0]["metrics"][0]["name"] == "accuracy"
-    content = json.loads(bill.read_text())
-    component = content["metadata"]["component"]
-    assert component["hashes"] == [{"alg": "SHA-256", "content": found.record.sha256}]
-    refs = [part["bom-ref"] for part in content["components"]]
-    assert len(set(refs)) == len(refs)
-    assert {"judge", "clips", f"pkg:pypi/dvc@{found.record.environment.packages['dvc']}"} <= set(refs)
 
 
 def test_what_is_not_recorded_is_said_with_what_is(audited: Path) -> None:

@@ -2,17 +2,22 @@
 
 import json
 import math
+import platform
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.tamperings import rewrite_branch
 from safetensors.numpy import save_file
 
 from onestep.registry.lineage import environments, reproduce
 from onestep.registry.lineage.distances import metrics_distance, weights_distance
-from onestep.registry.lineage.records import find
+from onestep.registry.lineage.environments import EnvironmentFailed
+from onestep.registry.lineage.records import everything, find
 from onestep.registry.lineage.reproduce import ReproduceFailed, forced
-from onestep.registry.record import Environment
+from onestep.registry.record import paths, to_statement
+from onestep.registry.signing import SigningKey, seal
 from tests.toy_project import run
 
 META = {"train": {"training": True}}
@@ -39,6 +44,15 @@ def test_model_comes_out_identical_and_the_projects_cache_stays_as_it_was(audite
     assert (done.word, done.exit_code, done.differing) == ("identical", 0, [])
     assert sorted(path for path in (audited / ".dvc/cache").rglob("*") if path.is_file()) == before
     assert run(audited, "git", "status", "--porcelain") == status
+
+
+@pytest.mark.slow
+def test_inputs_come_from_a_remote_where_the_cache_has_none(audited: Path, tmp_path: Path) -> None:
+    (audited / ".dvc/config.local").write_text(f"['remote \"storage\"']\n    url = {tmp_path / 'remote'}\n")
+    (audited / ".dvc/cache").rename(tmp_path / "remote")
+    shutil.rmtree(audited / "data/clips")
+    done = reproduce.reproduce(audited, "onestep", say=quiet)
+    assert (done.word, done.stages) == ("identical", ["train", "evaluate"])
 
 
 @pytest.mark.slow
@@ -98,18 +112,52 @@ def test_requirements_are_the_recorded_versions_without_the_project_or_local_bui
     assert environments.requirements(packages) == "numpy==2.4.0\ntorch==2.13.0\n"
 
 
-@pytest.mark.slow
-def test_environment_that_was_built_anew_is_compared_package_by_package(tmp_path: Path) -> None:
-    import platform
+def record_of_another_environment(root: Path, key: SigningKey, **changes: object) -> str:
+    """Write other environment into the record of the newest run, signed like the real one; the run's branch."""
+    found = everything(root)[-1]
+    recorded = found.record.environment.model_copy(update=changes)
+    statement = to_statement(found.record.model_copy(update={"environment": recorded}))
+    rewrite_branch(root, found.title, paths("onestep")["envelope"], seal(statement, key))
+    return found.title
 
-    recorded = Environment(
-        python=platform.python_version(),
-        platform=f"{platform.system()} {platform.machine()}",
-        lock="constraints.txt",
-        lock_sha256=None,
-        packages={},
-    )
-    python = environments.build(recorded, tmp_path / "environment", None)
-    found = environments.differences(recorded, python)
-    assert found
-    assert all(difference.startswith(("pip absent", "setuptools absent")) for difference in found)
+
+def versions(*names: str) -> dict[str, str]:
+    installed = environments.installed()
+    return {name: installed[name] for name in names}
+
+
+@pytest.mark.slow
+def test_recorded_environment_is_built_anew_and_the_model_comes_out_of_it_identical(
+    audited: Path, key: SigningKey, tmp_path: Path
+) -> None:
+    branch = record_of_another_environment(audited, key, packages=versions("numpy", "pyyaml", "safetensors"))
+    said: list[str] = []
+    done = reproduce.reproduce(audited, branch, rebuild=True, folder=tmp_path / "work", say=said.append)
+    assert said[0].startswith("building the recorded environment")
+    assert said[1:] == ["environment: the recorded one, package for package", "running by force: train, evaluate"]
+    assert (done.word, done.exit_code, done.environment, done.differing) == ("identical", 0, [], [])
+    assert (tmp_path / "work/environment/bin/python").exists()
+
+
+@pytest.mark.slow
+def test_stages_run_in_the_environment_that_was_built_and_in_no_other(audited: Path, key: SigningKey) -> None:
+    branch = record_of_another_environment(audited, key, packages=versions("numpy", "pyyaml"))
+    with pytest.raises(ReproduceFailed, match="the stage 'train' failed"):
+        reproduce.reproduce(audited, branch, rebuild=True, say=quiet)
+
+
+@pytest.mark.slow
+def test_what_could_not_be_built_as_recorded_is_said_first_and_is_never_identical(
+    audited: Path, key: SigningKey
+) -> None:
+    packages = versions("numpy", "pyyaml", "safetensors")
+    branch = record_of_another_environment(audited, key, packages=packages, python="3.11.99")
+    said: list[str] = []
+    done = reproduce.reproduce(audited, branch, rebuild=True, say=said.append)
+    assert said[1].startswith("environment: NOT the recorded one, so 'identical' cannot come of this: python 3.11.99")
+    assert said[2].startswith("running by force")
+    assert (done.word, done.exit_code, done.weights, done.differing) == ("within tolerance", 7, 0.0, [])
+    assert done.environment == [f"python 3.11.99 → {platform.python_version()}"]
+    branch = record_of_another_environment(audited, key, packages={"numpy": "0.0.0.1"})
+    with pytest.raises(EnvironmentFailed, match=r"numpy==0\.0\.0\.1"):
+        reproduce.reproduce(audited, branch, rebuild=True, say=quiet)

@@ -2,27 +2,19 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from benchmarks.tamperings import TAMPERINGS, Target, flip, rewrite_branch, tamper_and_verify
 
 from onestep.registry.lineage.records import everything, find
 from onestep.registry.lineage.verify import BROKEN, OTHER_COPY, PASSED, UNKNOWN_SIGNER, UNSIGNED, verify
 from onestep.registry.production import champion
 from onestep.registry.record import from_statement, to_statement
 from onestep.registry.recording import record
-from onestep.registry.repository import Repository
-from onestep.registry.signing import SigningError, find_key, seal, sign_tag, unseal
-from tests.registry.lineage.audited import (
-    ledger_lines,
-    object_of,
-    rewrite_branch,
-    rewrite_ledger,
-)
+from onestep.registry.signing import SigningError, find_key, seal, unseal
 from tests.toy_project import reproduce, run
 
-Tampering = Callable[[Path, Path], None]
 ENVELOPE = "records/onestep.intoto.json"
 
 
@@ -31,134 +23,11 @@ def refused_run(root: Path) -> str:
     return everything(root)[-1].title
 
 
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.chmod(0o644)
-    path.write_bytes(content)
-
-
-def in_cache(path: str) -> Tampering:
-    return lambda root, keys: flip(object_of(root, path))
-
-
-def in_git(path: str, old: str, new: str) -> Tampering:
-    def change(root: Path, keys: Path) -> None:
-        branch = refused_run(root)
-        content = run(root, "git", "show", f"{branch}:{path}")
-        assert old in content
-        rewrite_branch(root, branch, path, content.replace(old, new).encode())
-
-    return change
-
-
-def in_ledger(change: Callable[[list[str]], list[str]]) -> Tampering:
-    return lambda root, keys: rewrite_ledger(root, change(ledger_lines(root)))
-
-
-def signed_by_another(root: Path, keys: Path) -> None:
-    branch = refused_run(root)
-    statement, _ = unseal(run(root, "git", "show", f"{branch}:{ENVELOPE}").encode())
-    rewrite_branch(root, branch, ENVELOPE, seal(statement, find_key(keys, keys / "other")))
-
-
-def verdict_with_a_record_to_match(root: Path, keys: Path) -> None:
-    """Whoever holds the key lies: the verdict's file, the lock, the record and the ledger all say `promote`."""
-    shutil.rmtree(root / ".git/refs/heads/runs")
-    rewrite_ledger(root, ledger_lines(root)[:-1])
-    content = (root / "reports/verdict.json").read_text().replace('"reject"', '"promote"').replace("failed", "passed")
-    (root / "reports/verdict.json").write_text(content)
-    run(root, "dvc", "commit", "--quiet", "--force", "gate")
-    record(root, find_key(keys, keys / "own"))
-
-
-def tag_moved(root: Path, keys: Path) -> None:
-    run(root, "git", "update-ref", "refs/tags/onestep@v1.1.0", "refs/tags/onestep@v1.0.0")
-
-
-def plain_tag_moved(root: Path, keys: Path) -> None:
-    run(root, "git", "tag", "--force", "onestep@v1.1.0", "onestep@v1.0.0^{commit}")
-
-
-def stage_tag_added(root: Path, keys: Path) -> None:
-    run(root, "git", "update-ref", "refs/tags/onestep#prod#3", "refs/tags/onestep#prod#1")
-
-
-def tag_signed_by_another(root: Path, keys: Path) -> None:
-    content, _, _ = run(root, "git", "cat-file", "tag", "onestep@v1.1.0").partition("-----BEGIN SSH")
-    forged = Repository(root).write_tag(sign_tag(content, find_key(keys, keys / "other")))
-    run(root, "git", "update-ref", "refs/tags/onestep@v1.1.0", forged)
-
-
-TAMPERINGS: dict[str, tuple[Tampering, str, str, str]] = {
-    "a weight byte": (
-        in_cache("models/onestep/model.safetensors"),
-        "",
-        "files of DVC",
-        "models/onestep/model.safetensors",
-    ),
-    "a clip": (in_cache("data/clips/clips-00000.tar"), "", "files of DVC", "data/clips/clips-00000.tar"),
-    "a source file": (in_cache("data/footage/shots/0.mp4"), "", "files of DVC", "data/footage/shots/0.mp4"),
-    "the judge's weights": (in_cache("models/judge/model.safetensors"), "", "files of DVC", "models/judge/model.saf"),
-    "a parameter": (in_git("params.yaml", "seed: 7", "seed: 8"), "", "files in git", "params.yaml has sha256"),
-    "dvc.lock": (in_git("dvc.lock", "seed: 7", "seed: 8"), "", "files in git", "dvc.lock has sha256"),
-    "the code": (in_git("make.py", "black", "white"), "", "files in git", "make.py has sha256"),
-    "the environment lock": (
-        in_git("constraints.txt", "2.4.0", "2.4.1"),
-        "",
-        "files in git",
-        "constraints.txt has sha",
-    ),
-    "a metrics file": (in_git("reports/metrics.json", '"low"', '"lo"'), "", "files in git", "reports/metrics.json has"),
-    "the verdict": (
-        in_git("reports/verdict.json", "reject", "promote"),
-        "",
-        "files in git",
-        "reports/verdict.json has",
-    ),
-    "the verdict, with a record to match": (
-        verdict_with_a_record_to_match,
-        "",
-        "verdict",
-        "computed again, reports/verdict.json has",
-    ),
-    "the list of files": (in_git("records/onestep.files.jsonl", "0.mp4", "9.mp4"), "", "lists of files", "files.jsonl"),
-    "a ledger entry removed": (
-        in_ledger(lambda lines: lines[:1] + lines[2:]),
-        "onestep",
-        "ledger",
-        "entry 2: it was removed",
-    ),
-    "ledger entries reordered": (
-        in_ledger(lambda lines: [lines[0], lines[2], lines[1], *lines[3:]]),
-        "onestep",
-        "ledger",
-        "entry 2: entries were reordered",
-    ),
-    "a ledger entry edited": (
-        in_ledger(lambda lines: [*lines[:1], lines[1].replace("accuracy", "ACCURACY"), *lines[2:]]),
-        "onestep",
-        "ledger",
-        "entry 2: it was edited",
-    ),
-    "the ledger's last entries cut off": (in_ledger(lambda lines: lines[:-2]), "onestep", "ledger's heads", "cut off"),
-    "a tag moved": (tag_moved, "onestep@v1.1.0", "tags", "onestep@v1.1.0 was moved"),
-    "a tag moved, unsigned": (plain_tag_moved, "onestep@v1.1.0", "tags", "onestep@v1.1.0"),
-    "a stage tag added": (stage_tag_added, "onestep", "tags", "onestep#prod#3"),
-    "a signature from another key": (signed_by_another, "", "signature", "signed by another key"),
-    "a tag signed by another key": (tag_signed_by_another, "onestep@v1.1.0", "tags", "signed by another key"),
-}
-
-
 @pytest.mark.parametrize("tampering", TAMPERINGS)
 def test_tampering_is_caught_and_named(audited: Path, keys: Path, tampering: str) -> None:
-    tamper, model, check, named = TAMPERINGS[tampering]
-    tamper(audited, keys)
-    report = verify(audited, model or refused_run(audited), keys / "own.pub", copy=False)
-    assert report.exit_code == BROKEN
-    assert report.broken is not None
-    assert report.broken[0] == check
-    assert named in report.broken[1]
+    found = tamper_and_verify(Target(audited, keys, refused_run(audited), "onestep@v1.1.0"), tampering)
+    assert found["caught"], found
+    assert found["check"] == TAMPERINGS[tampering][0]
 
 
 def test_honest_records_pass_every_check(audited: Path, keys: Path) -> None:

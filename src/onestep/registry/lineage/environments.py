@@ -49,7 +49,8 @@ def requirements(packages: Mapping[str, str]) -> str:
 def build(recorded: Environment, folder: Path, project: Path | None) -> Path:
     """A virtual environment with the recorded versions and, where there is one, the project; its interpreter.
 
-    Raises `EnvironmentFailed`, for instance where an index no longer has a version.
+    What comes with every new environment and was not in the recorded one is taken out again. Raises
+    `EnvironmentFailed`, for instance where an index no longer has a version.
     """
     python = folder / "bin" / "python"
     wanted = folder.with_name(f"{folder.name}.requirements.txt")
@@ -60,6 +61,9 @@ def build(recorded: Environment, folder: Path, project: Path | None) -> Path:
         _run([*install, "--requirement", str(wanted)])
     if project is not None and (project / "pyproject.toml").is_file():
         _run([*install, "--editable", str(project)])
+    extra = sorted({*_ask(python)[1]} - {*recorded.packages, OWN})
+    if extra:
+        _run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *extra])
     return python
 
 
