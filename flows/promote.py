@@ -1,14 +1,18 @@
 """A candidate goes into production: at once, or after a named person's yes."""
 
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from uuid import UUID
 
-from prefect import flow, get_run_logger, pause_flow_run, runtime, task
+import httpx
+from prefect import flow, get_client, get_run_logger, pause_flow_run, runtime, task
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
 
 from flows import page
@@ -21,6 +25,9 @@ from onestep.registry.promotion import AlreadyChampion, NotReproduced, Promotion
 from onestep.registry.publishing import offer, publish_promotion, publish_refusal
 from onestep.registry.runs import Run
 from onestep.registry.signing import find_key
+
+SPARE_S = 3600  # how much longer than its answer the pause itself may last, should the server be away just then
+AGAIN_S = 10
 
 
 class Approval(RunInput):
@@ -86,10 +93,12 @@ def ask(approver: str, branch: str, verdict: str, wait_h: float, silence: str) -
     log = get_run_logger()
     question = f"May `{branch}` go into production? {approver} is asked.\n\n{verdict}"
     form = Approval.with_initial_data(description=question, promote=False, name="")
+    deadline = time.monotonic() + wait_h * 3600
     for attempt in range(3):
-        try:
-            answer = pause_flow_run(wait_for_input=form, timeout=int(wait_h * 3600), key=f"approval-{attempt}")
-        except FlowPauseTimeout:
+        left_s = max(1.0, deadline - time.monotonic())
+        with silence_answers(left_s):
+            answer = pause_flow_run(wait_for_input=form, timeout=round(left_s + SPARE_S), key=f"approval-{attempt}")
+        if not answer.name and time.monotonic() >= deadline:
             says = f"{approver} did not answer within {wait_h:g} hours: {silence}"
             log.info(says)
             return Outcome("promoted" if silence == "promote" else "hold", says)
@@ -100,6 +109,28 @@ def ask(approver: str, branch: str, verdict: str, wait_h: float, silence: str) -
             return Outcome("reject", f"{approver} says no: {answer.reason or 'no reason given'}")
         log.warning(f"{answer.name!r} answered, but {approver} was asked: asking again")
     return Outcome("hold", f"three answers, none of them by {approver}")
+
+
+@contextmanager
+def silence_answers(after_s: float) -> Iterator[None]:
+    """Fill in the form in nobody's name, once it has waited for so long.
+
+    The timeout of a pause will not do: when it is over, the server fails the run, whatever the flow makes of it.
+    """
+    run, over = UUID(str(runtime.flow_run.get_id())), threading.Event()
+
+    def speak() -> None:
+        wait_s = after_s
+        while not over.wait(wait_s):
+            with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+                client.resume_flow_run(run, run_input={"promote": False, "name": ""})
+            wait_s = AGAIN_S
+
+    threading.Thread(target=copy_context().run, args=(speak,), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @task(cache_policy=NO_CACHE)

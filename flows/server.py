@@ -135,20 +135,19 @@ def main() -> None:
     chosen = arguments.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     known = environment("127.0.0.1" if chosen.host == "0.0.0.0" else chosen.host, chosen.port)
-    with running(
-        ["server", "start", "--host", chosen.host, "--port", str(chosen.port)], known, chosen.logs / "server.log"
-    ) as server:
-        wait_until_healthy(known["PREFECT_API_URL"], server, chosen.logs / "server.log")
+    words = ["server", "start", "--host", chosen.host, "--port", str(chosen.port)]
+    log = chosen.logs / "server.log"
+    with suppress(KeyboardInterrupt), running(words, known, log) as server:
+        wait_until_healthy(known["PREFECT_API_URL"], server, log)
         set_up(known)
         with _workers(known, chosen.logs) as workers:
             print(f"page     http://{chosen.host}:{chosen.port}", flush=True)
             print(f"logs     {chosen.logs}", flush=True)
             print("try      prefect deployment run nightly/nightly", flush=True)
             print("stop     Ctrl-C", flush=True)
-            with suppress(KeyboardInterrupt):
-                while all(process.poll() is None for process in (server, *workers)):
-                    time.sleep(1)
-                raise SystemExit(f"a process ended by itself: its words are in {chosen.logs}")
+            while all(process.poll() is None for process in (server, *workers)):
+                time.sleep(1)
+            raise SystemExit(f"a process ended by itself: its words are in {chosen.logs}")
 
 
 @contextmanager

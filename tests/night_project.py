@@ -64,7 +64,6 @@ MAKE = """
 import hashlib, json, sys
 from pathlib import Path
 
-import pandas as pd
 import yaml
 
 stage, *paths = sys.argv[1:]
@@ -74,6 +73,8 @@ print(stage, "works", flush=True)
 
 
 def index(folder):
+    import pandas as pd
+
     return pd.read_parquet(Path(folder) / "clips.parquet")
 
 
@@ -83,6 +84,8 @@ def save(content):
 
 
 if stage == "ingest":
+    import pandas as pd
+
     out.mkdir(parents=True)
     rows = []
     for path in sorted(Path(paths[0]).glob("*.txt")):
@@ -96,7 +99,7 @@ elif stage == "validate":
     save({"passed": not bad, "checks": [{"name": "brightness", "passed": not bad, "failing": bad}]})
 elif stage == "drift":
     before = Path(paths[1]) / "clips.parquet"
-    moved = abs(index(paths[0]).brightness.mean() - pd.read_parquet(before).brightness.mean()) if before.exists() else None
+    moved = abs(index(paths[0]).brightness.mean() - index(paths[1]).brightness.mean()) if before.exists() else None
     said = "no reference" if moved is None else f"brightness moved by {moved:.2f}"
     save({"drifted": None if moved is None else bool(moved > 0.2), "reason": said})
 elif stage == "train":

@@ -1,17 +1,22 @@
 """A real Prefect server with its scheduler, one for all tests of flows; and projects whose nights can be played."""
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows import server as one_machine
-from tests.night_project import fresh_night_project  # noqa: F401
+from onestep.registry.signing import OWN_KEY, make_key
+from tests.flows.asking import artifact, statuses
+from tests.night_project import fresh_night_project, write_footage  # noqa: F401
 from tests.toy_project import run
 
 ROOT = Path(__file__).parents[2]
@@ -58,10 +63,16 @@ def prefect_server(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         yield server
 
 
+@pytest.fixture(scope="session")
+def set_up_once(server: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Pools, limits, automation and all deployments on the server."""
+    home = tmp_path_factory.mktemp("prefect-set-up")
+    one_machine.set_up({**one_machine.SETTINGS, **os.environ, "PREFECT_API_URL": server, "PREFECT_HOME": str(home)})
+
+
 @pytest.fixture
-def deployed(prefect_server: str) -> str:
-    """The same server with pools, limit, automation and all deployments on it."""
-    one_machine.set_up(dict(os.environ), ROOT)
+def deployed(set_up_once: None, prefect_server: str) -> str:
+    """The server of this test, with everything on it; whoever changes a deployment puts it back."""
     return prefect_server
 
 
@@ -84,23 +95,63 @@ def night_project(fresh_night_project: Path, tmp_path: Path) -> Path:  # noqa: F
     return copy_of(fresh_night_project, tmp_path)
 
 
-@pytest.fixture(scope="session")
-def promoted_night_project(fresh_night_project: Path, tmp_path_factory: pytest.TempPathFactory, server: str) -> Path:  # noqa: F811
-    """The same after its first night, which ended promoted; do not change it, copy it."""
+@dataclass(frozen=True)
+class Played:
+    """A project after a night that many tests start from, and what the night showed; do not change it, copy it."""
+
+    root: Path
+    said: str
+    stages: dict[str, str]
+    decision: dict[str, dict[str, Any]]
+
+
+def play(root: Path, server: str, **parameters: Any) -> Played:
+    from flows.nightly import nightly
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    root = copy_of(fresh_night_project, tmp_path_factory.mktemp("promoted"))
     with temporary_settings({PREFECT_API_URL: server}):
-        from flows.nightly import nightly
+        said = nightly(str(root), **parameters)
+        return Played(root, said, statuses(), {row["rule"]: row for row in json.loads(artifact("decision"))})
 
-        assert "onestep@v1.0.0 is in production" in nightly(str(root))
-    return root
+
+@pytest.fixture(scope="session")
+def first_night(fresh_night_project: Path, tmp_path_factory: pytest.TempPathFactory, server: str) -> Played:  # noqa: F811
+    """The first night: the first champion."""
+    root = copy_of(fresh_night_project, tmp_path_factory.mktemp("first"))
+    make_key(root / OWN_KEY)
+    return play(root, server)
+
+
+@pytest.fixture(scope="session")
+def waiting_night(first_night: Played, tmp_path_factory: pytest.TempPathFactory, server: str) -> Played:
+    """The night after, with drifted footage: its candidate may be promoted, and nobody has done so."""
+    root = copy_of(first_night.root, tmp_path_factory.mktemp("waiting"))
+    write_footage(root.parent / "footage", 0.9, range(30, 49))
+    return play(root, server, promotion="never")
+
+
+@pytest.fixture(scope="session")
+def second_night(waiting_night: Played, tmp_path_factory: pytest.TempPathFactory, server: str) -> Played:
+    """And one more night, that promotes what was waiting: the second champion."""
+    return play(copy_of(waiting_night.root, tmp_path_factory.mktemp("second")), server)
 
 
 @pytest.fixture
-def after_first_night(promoted_night_project: Path, tmp_path: Path) -> Path:
+def after_first_night(first_night: Played, tmp_path: Path) -> Path:
     """A copy of one's own of the project after its first night."""
-    return copy_of(promoted_night_project, tmp_path)
+    return copy_of(first_night.root, tmp_path)
+
+
+@pytest.fixture
+def with_waiting_candidate(waiting_night: Played, tmp_path: Path) -> Path:
+    """A copy of one's own of the project whose second candidate waits for its promotion."""
+    return copy_of(waiting_night.root, tmp_path)
+
+
+@pytest.fixture
+def after_second_night(second_night: Played, tmp_path: Path) -> Path:
+    """A copy of one's own of the project with two registered versions."""
+    return copy_of(second_night.root, tmp_path)
 
 
 def copy_of(project: Path, folder: Path) -> Path:

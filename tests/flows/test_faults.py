@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flows.nightly import nightly
@@ -22,6 +23,7 @@ from tests.flows.asking import (
     ask,
     ended,
     in_training,
+    logged_lines,
     processes_of,
     start,
     state_of,
@@ -240,52 +242,42 @@ def test_server_is_killed_and_comes_back(project: Path, monkeypatch: pytest.Monk
 
 
 @not_seen_yet
-@pytest.mark.usefixtures("prefect_server")
-def test_candidate_whose_promotion_did_not_happen_is_promoted_the_night_after(project: Path) -> None:
-    assert "may be promoted" in nightly(str(project), promotion="never")
-    assert champion(project).version_tag == "onestep@v1.0.0"
-    assert nightly(str(project)).startswith("onestep@v1.1.0 is in production")
-    assert len(attempts(project)) == 2
-    assert nightly(str(project)).startswith("Nothing to do")
-
-
-@not_seen_yet
 @pytest.mark.parametrize("answer", ["yes", "no", "somebody else, then nobody"])
-def test_candidate_event_starts_promote_and_a_named_person_decides(project: Path, deployed: str, answer: str) -> None:
+def test_candidate_event_starts_promote_and_a_named_person_decides(
+    with_waiting_candidate: Path, deployed: str, answer: str
+) -> None:
+    from prefect import get_client
+
+    project = with_waiting_candidate
+    asks = {"project": str(project), "approver": "Ada", "wait_h": 0.01 if "nobody" in answer else 1.0, "branch": ""}
+    values = {"promote": answer != "no", "name": "Eve" if "somebody" in answer else "ada", "reason": "looked at it"}
+    wrong, silence = "'Eve' answered, but Ada was asked: asking again", "Ada did not answer within 0.01 hours: hold"
+    words = {"yes": ["Ada says yes: looked at it"], "no": ["Ada says no: looked at it"]}.get(answer, [silence, wrong])
+    with parameters_of("promote/promote", asks), worker("cpu"), get_client(sync_client=True) as client:
+        before = runs_of("promote")
+        assert "may be promoted" in nightly(str(project), promotion="by event")
+        (promotion,) = wait_for(lambda: runs_of("promote") - before, 120, "the run of promote")
+        wait_for(lambda: state_of(promotion) == "Paused", 200, "the pause")
+        assert client.resume_flow_run(promotion, run_input=values).status.value == "ACCEPT"
+        assert ended(promotion, 400) == "Completed"
+        wait_for(lambda: [line for line in logged_lines(promotion) if "Ada" in line] == words, 30, f"words {words}")
+    assert champion(project).version_tag == ("onestep@v1.1.0" if answer == "yes" else "onestep@v1.0.0")
+    assert attempts(project)[0].verdict == ("reject" if answer == "no" else "promote")
+
+
+def runs_of(flow: str) -> set[UUID]:
+    return {UUID(found["id"]) for found in ask("/flow_runs/filter", flows={"name": {"any_": [flow]}})}
+
+
+@contextmanager
+def parameters_of(deployment: str, parameters: dict[str, Any]) -> Iterator[None]:
+    """Other parameters of a deployment, for the block."""
     from prefect import get_client
 
     with get_client(sync_client=True) as client:
-        deployment = client.read_deployment_by_name("promote/promote")
-        client.request(
-            "PATCH",
-            f"/deployments/{deployment.id}",
-            json={
-                "parameters": {
-                    "project": str(project),
-                    "approver": "Ada",
-                    "wait_h": 0.02 if "nobody" in answer else 1.0,
-                    "branch": "",
-                },
-            },
-        )
-        before = {known["id"] for known in ask("/flow_runs/filter", flows={"name": {"any_": ["promote"]}})}
-        assert "may be promoted" in nightly(str(project), promotion="by event")
-
-        def asked() -> Any:
-            found = ask("/flow_runs/filter", flows={"name": {"any_": ["promote"]}})
-            return [known["id"] for known in found if known["id"] not in before]
-
-        with worker("cpu"):
-            (promotion,) = wait_for(asked, 120, "the run of promote")
-            wait_for(lambda: state_of(promotion) == "Paused", 200, "the pause")
-            values = {
-                "promote": answer != "no",
-                "name": "Eve" if "somebody" in answer else "ada",
-                "reason": "looked at it",
-            }
-            resumed = client.resume_flow_run(promotion, run_input=values)
-            assert resumed.status.value == "ACCEPT"
-            assert ended(promotion, 400) == "Completed"
-    version = "onestep@v1.1.0" if answer == "yes" else "onestep@v1.0.0"
-    assert champion(project).version_tag == version
-    assert attempts(project)[0].verdict == ("reject" if answer == "no" else "promote")
+        known = client.read_deployment_by_name(deployment)
+        client.request("PATCH", f"/deployments/{known.id}", json={"parameters": parameters})
+        try:
+            yield
+        finally:
+            client.request("PATCH", f"/deployments/{known.id}", json={"parameters": known.parameters})

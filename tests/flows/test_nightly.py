@@ -13,6 +13,7 @@ from onestep.registry.production import champion
 from onestep.registry.repository import Repository
 from onestep.registry.tried import Tried, tried
 from tests.flows.asking import artifact, statuses
+from tests.flows.conftest import Played
 from tests.night_project import write_footage, write_night_params
 from tests.toy_project import run
 
@@ -34,8 +35,9 @@ def state(root: Path) -> dict[str, Any]:
     }
 
 
-def test_first_night_ends_promoted_and_main_has_lock_and_pin(promoted_night_project: Path) -> None:
-    root = promoted_night_project
+def test_first_night_ends_promoted_and_main_has_lock_and_pin(first_night: Played) -> None:
+    root = first_night.root
+    assert first_night.said.startswith("onestep@v1.0.0 is in production")
     now = champion(root)
     assert now is not None
     assert now.version_tag == "onestep@v1.0.0"
@@ -65,14 +67,19 @@ def test_second_night_without_footage_does_nothing_and_says_so(after_first_night
     assert "Nothing to do" in (after_first_night / "reports/nightly.html").read_text()
 
 
-def test_night_with_drifted_footage_retrains_and_the_next_champion_follows(after_first_night: Path) -> None:
-    write_footage(after_first_night.parent / "footage", 0.9, range(30, 49))
-    said = nightly(str(after_first_night))
-    assert said.startswith("onestep@v1.1.0 is in production")
-    rows = {row["rule"]: row["speaks_for"] for row in json.loads(artifact("decision"))}
-    assert rows["drift"] == "retrain"
-    assert rows["new clips"] == "no reason"
-    assert statuses()["train"] == "ran"
+def test_night_with_drifted_footage_retrains(waiting_night: Played) -> None:
+    assert "may be promoted" in waiting_night.said
+    assert waiting_night.decision["drift"]["speaks_for"] == "retrain"
+    assert waiting_night.decision["new clips"]["speaks_for"] == "no reason"
+    assert waiting_night.stages["train"] == "ran"
+    assert champion(waiting_night.root).version_tag == "onestep@v1.0.0"
+
+
+def test_candidate_whose_promotion_did_not_happen_is_promoted_the_night_after(second_night: Played) -> None:
+    assert second_night.said.startswith("onestep@v1.1.0 is in production")
+    assert second_night.stages["train"] == "not run"
+    assert champion(second_night.root).version_tag == "onestep@v1.1.0"
+    assert len(attempts(second_night.root)) == 2
 
 
 def test_night_with_bad_footage_stops_at_validation_and_the_old_champion_stays(after_first_night: Path) -> None:
