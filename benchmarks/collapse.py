@@ -104,13 +104,17 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=200)
     parser.add_argument("--every", type=int, default=25, help="updates between two looks at the samples")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
+    parser.add_argument("--rate-factor", type=float, default=1.0, help="on both learning rates")
     options = parser.parse_args()
+    faster = options.rate_factor
     runs = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
     for form, settings in forms().items():
         if form in options.forms:
-            for name, changed in ((form, {}), (f"{form}, no penalty", NO_PENALTY)):
+            kind = form if faster == 1 else f"{form}, rates x {faster:g}"
+            rates = {rate: faster * getattr(settings, rate) for rate in ("generator_lr", "discriminator_lr")}
+            for name, changed in ((kind, {}), (f"{kind}, no penalty", NO_PENALTY)):
                 print(name)
-                runs[name] = train(settings.model_copy(update=changed), options.updates, options.every)
+                runs[name] = train(settings.model_copy(update=rates | changed), options.updates, options.every)
                 write_json(RESULT, runs)
                 plot(runs, PICTURE)
     for name, found in runs.items():
