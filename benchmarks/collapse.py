@@ -83,7 +83,7 @@ def plot(runs: dict[str, dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     keys = ("frechet_video_distance", "attribute_accuracy", "diversity", "motion", "discriminator_loss", "logit_gap")
-    figure, axes = plt.subplots(1, len(keys), figsize=(20, 3.2), constrained_layout=True)
+    figure, axes = plt.subplots(1, len(keys), figsize=(20, 3.8), constrained_layout=True)
     for axis, key in zip(axes, keys, strict=True):
         for name, found in runs.items():
             points = [(p["update"], p[key]) for p in found["curve"] if key in p]
@@ -94,7 +94,7 @@ def plot(runs: dict[str, dict[str, Any]], path: Path) -> None:
         axis.set_xlabel("update")
         axis.grid(alpha=0.3)
     axes[0].set_yscale("symlog")
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(runs))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
