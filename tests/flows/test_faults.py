@@ -37,10 +37,6 @@ from tests.night_project import write_footage, write_night_params
 from tests.toy_project import run
 
 pytestmark = pytest.mark.slow
-not_seen_yet = pytest.mark.skipif(
-    "ONESTEP_ALL_FAULTS" not in os.environ,
-    reason="has not been seen to pass on an idle machine yet: ONESTEP_ALL_FAULTS=1 runs it",
-)
 
 
 @pytest.fixture
@@ -218,7 +214,6 @@ def gpu_is_free() -> bool:
     return [limit["active_slots"] for limit in ask("/v2/concurrency_limits/filter") if limit["name"] == "gpu"] == [0]
 
 
-@not_seen_yet
 def test_server_is_killed_and_comes_back(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The night goes on without its page, and the promotion is there when the server is again."""
     port, home = free_port(), tmp_path / "prefect"
@@ -241,7 +236,6 @@ def test_server_is_killed_and_comes_back(project: Path, monkeypatch: pytest.Monk
     assert champion(project).version_tag == "onestep@v1.1.0"
 
 
-@not_seen_yet
 @pytest.mark.parametrize("answer", ["yes", "no", "somebody else, then nobody"])
 def test_candidate_event_starts_promote_and_a_named_person_decides(
     with_waiting_candidate: Path, deployed: str, answer: str
