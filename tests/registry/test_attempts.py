@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from onestep.config import load_params
 from onestep.registry import ledger
@@ -70,6 +71,10 @@ def test_attempt_is_in_the_ledger_before_its_result_and_the_pin_holds_all_the_ru
 
 
 def test_code_is_what_stages_depend_on_and_nobody_makes(project: Path) -> None:
+    assert code_files(project) == ["data/production.json", "dvc.yaml", "make.py"]
+    graph = yaml.safe_load((project / "dvc.yaml").read_text())
+    graph["stages"]["gate"]["deps"].append("models/onestep/model_index.json")  # of a folder that is made
+    (project / "dvc.yaml").write_text(yaml.safe_dump(graph))
     assert code_files(project) == ["data/production.json", "dvc.yaml", "make.py"]
 
 

@@ -137,14 +137,14 @@ def kept_in_git(root: Path) -> list[str]:
 def code_files(root: Path) -> list[str]:
     """The files that stages depend on and no stage makes, and the graph itself, relative to `root`: code and its lock.
 
-    Folders are data, settings are read through their own keys: neither is here.
+    Folders are data, settings are read through their own keys: neither is here, nor is a file in a folder that is made.
     """
     with open_graph(root) as repo:
         top = Path(repo.root_dir)
-        made = {out.fs_path for out in repo.index.outs}
-        deps = {dep.fs_path for dep in repo.index.deps if dep.is_in_repo and not isinstance(dep, _settings())}
-        graphs = {stage.path for stage in repo.index.stages if Path(stage.path).name == GRAPH}
-    paths = {Path(path) for path in (deps - made) | graphs}
+        made = [Path(out.fs_path) for out in repo.index.outs]
+        deps = {Path(d.fs_path) for d in repo.index.deps if d.is_in_repo and not isinstance(d, _settings())}
+        graphs = {Path(stage.path) for stage in repo.index.stages if Path(stage.path).name == GRAPH}
+    paths = {path for path in deps if not _inside(path, made)} | graphs
     return sorted(path.relative_to(top).as_posix() for path in paths if path.is_file())
 
 
