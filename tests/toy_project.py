@@ -84,10 +84,14 @@ def offer(root: Path) -> None:
     attempts.offer(root, load_params(Path(__file__).parents[1] / "params.yaml").gate, None)
 
 
+def use_tools_of_this_environment(patched: pytest.MonkeyPatch) -> None:
+    patched.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    patched.setenv("DVC_NO_ANALYTICS", "1")
+
+
 @pytest.fixture(autouse=True)
 def tools_of_this_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    use_tools_of_this_environment(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +100,6 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("template") / "project"
     root.mkdir()
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     (root / "dvc.yaml").write_text(GRAPH)
     (root / "make.py").write_text(MAKE)
     (root / "params.yaml").write_text("learning_rate: 1\nverdict: promote\n")
@@ -109,7 +112,9 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Repo.init(str(root)).close()
     run(root, "git", "add", "--all")
     run(root, "git", "commit", "--quiet", "--message", "Start")
-    reproduce(root)
+    with pytest.MonkeyPatch.context() as patched:
+        use_tools_of_this_environment(patched)
+        reproduce(root)
     return root
 
 

@@ -1,12 +1,11 @@
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 from onestep.registry.signing import SigningKey, find_key, make_key
 from tests.registry.lineage.audited import audited_project
+from tests.toy_project import use_tools_of_this_environment
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +26,10 @@ def key(keys: Path) -> SigningKey:
 
 @pytest.fixture(scope="session")
 def audited_template(tmp_path_factory: pytest.TempPathFactory, key: SigningKey) -> Path:
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     root = tmp_path_factory.mktemp("audited") / "project"
-    audited_project(root, key)
+    with pytest.MonkeyPatch.context() as patched:
+        use_tools_of_this_environment(patched)
+        audited_project(root, key)
     return root
 
 
