@@ -50,8 +50,7 @@ class Ablation:
     def changes(self, seed: int) -> dict[str, dict[str, Any]]:
         """What it changes of params.yaml with this seed in both training stages."""
         seeded = {group: {"seed": seed} for group in ("consistency", "adversarial")}
-        groups = {**seeded, **self.settings}
-        return {group: {**groups[group], **seeded.get(group, {})} for group in groups}
+        return _over(self.settings, seeded)
 
     def experiment(self, seed: int) -> str:
         """The experiment's name."""
@@ -72,8 +71,9 @@ class Run:
 def read_profile(profile: Path, params: Path) -> tuple[list[Ablation], str]:
     """The sets, each checked against params.yaml, and the name of the one to compare with; raises `AblationError`."""
     content = yaml.safe_load(profile.read_text(encoding="utf-8"))
+    common = content.get("settings") or {}
     sets = [
-        Ablation(name, entry["title"], tuple(entry.get("seeds", content["seeds"])), entry["settings"])
+        Ablation(name, entry["title"], tuple(entry.get("seeds", content["seeds"])), _over(common, entry["settings"]))
         for name, entry in content["sets"].items()
     ]
     for found in sets:
@@ -121,6 +121,11 @@ def merged(ablation: Ablation, seed: int) -> Params:
     content = yaml.safe_load(git("show", f"HEAD:{PARAMS}"))
     changes = {group: content[group] | dict(values) for group, values in ablation.changes(seed).items()}
     return parse_settings(Params, content | changes, str(PARAMS))
+
+
+def _over(below: Mapping[str, Mapping[str, Any]], above: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Settings by group, those `above` over those `below`."""
+    return {group: {**below.get(group, {}), **above.get(group, {})} for group in (*below, *above)}
 
 
 def _same_code(ref: str) -> bool:
@@ -176,8 +181,8 @@ def enqueue(run: Run) -> None:
     call("dvc", "exp", "run", "--queue", "--name", name, *changes, TARGET)
 
 
-def work(names: set[str]) -> None:
-    """Start DVC's one worker and wait until none of these experiments is queued or running."""
+def work(names: set[str], jobs: int) -> None:
+    """Start DVC's workers and wait until none of these experiments is queued or running."""
     said: dict[str, str] = {}
     while True:
         states = {name: state for name, state in waiting().items() if name in names}
@@ -185,13 +190,14 @@ def work(names: set[str]) -> None:
             if said.get(name) != state:
                 print(f"{time.strftime('%H:%M:%S')} {name}: {state.lower()}", flush=True)
         said = states
-        if not any(state in STATES for state in states.values()):
+        left = [state for state in states.values() if state in STATES]
+        if not left:
             return
-        if "Running" not in states.values():
-            # A worker ends when its queue is empty; starting one that is there does nothing. `src` first: the stages run
+        if left.count("Running") < min(jobs, len(left)):
+            # A worker ends when its queue is empty; starting those that are there does nothing. `src` first: the stages run
             # in DVC's copy of the commit, and an editable install would give them the checkout's code.
             path = os.pathsep.join(filter(None, ["src", os.environ.get("PYTHONPATH")]))
-            call("dvc", "queue", "start", "--jobs", "1", env={"PYTHONPATH": path})
+            call("dvc", "queue", "start", "--jobs", str(jobs), env={"PYTHONPATH": path})
         time.sleep(POLL_S)
 
 
@@ -215,6 +221,9 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", help="only these")
     parser.add_argument("--seeds", nargs="+", type=int, help="these instead of the profile's")
     parser.add_argument("--retry", action="store_true", help="run again what failed")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="experiments at once; each takes machine.threads of the profile"
+    )
     parser.add_argument("--report", action="store_true", help="run nothing, write the page from what is there")
     options = parser.parse_args()
     try:
@@ -236,7 +245,7 @@ def main() -> None:
                     names.add(name)
                     if known_states.get(name) not in STATES:
                         enqueue(run)
-            work(names)
+            work(names, options.jobs)
         found = list(runs(every, None))
         write_page(found, compare, PAGE, PICTURE)
         missing = [run.ablation.experiment(run.seed) for run in found if run.metrics is None and not run.failure]

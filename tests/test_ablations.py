@@ -85,7 +85,7 @@ def ablate(monkeypatch, *words):
 
 @pytest.mark.slow
 def test_every_set_and_seed_runs_once_and_the_page_says_what_came_of_it(project, monkeypatch, capsys):
-    ablate(monkeypatch)
+    ablate(monkeypatch, "--jobs", "2")
     said = capsys.readouterr().out
     assert "6 of 6 experiments" in said
     page = (project / "docs" / "ablations.md").read_text()
