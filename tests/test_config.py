@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from onestep.config import Params, SettingsError, load_params, nearest_frames, nearest_side, parse_settings
+from onestep.config import Params, SettingsError, load_params, nearest_frames, nearest_side, overrides, parse_settings
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
@@ -25,6 +25,16 @@ def refusal(content: Any) -> str:
 
 def test_the_shipped_settings_are_legal() -> None:
     assert load_params(SHIPPED).ingest.frames == nearest_frames(load_params(SHIPPED).ingest.frames)
+
+
+@pytest.mark.parametrize("name", ["full", "long"])
+def test_the_shipped_profiles_are_legal_and_change_what_they_name(name: str, content: dict[str, Any]) -> None:
+    profile = SHIPPED.parent / "profiles" / f"{name}.yaml"
+    changes = yaml.safe_load(profile.read_text())
+    said = overrides(profile, SHIPPED)
+    assert len(said) == sum(len(values) for values in changes.values())
+    for group, values in changes.items():
+        assert [key for key, value in values.items() if content[group][key] == value] == []
 
 
 def test_an_unknown_key_is_refused_with_the_key_that_was_meant(content: dict[str, Any]) -> None:
