@@ -175,6 +175,8 @@ def _differences(by_set: Mapping[str, list["Run"]], compare: str) -> list[str]:
 
 def _guard(runs: Sequence["Run"]) -> str:
     """What the guard did over a set's seeds, and the last reason that ended a run."""
+    if all(run.events is None for run in runs):
+        return "–"
     events = [event for run in runs for event in run.events or ()]
     stopped = [event for event in events if event["action"] == "stopped"]
     rolled = len(events) - len(stopped)
