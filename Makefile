@@ -38,7 +38,7 @@ demo: setup ## footage to a one-step model, with pictures and numbers
 	@echo "try it       $(BIN)/onestep generate 'a small red circle bouncing on teal' --model models/onestep --out clip.mp4"
 
 full: setup ## the headline run as a DVC experiment, within an hour: profiles/full.yaml over params.yaml
-long: setup ## the same within 90 minutes: profiles/long.yaml over params.yaml
+long: setup ## a longer one, meant for 90 minutes: profiles/long.yaml over params.yaml
 full long:
 	@since=$$(date +%s); $(BIN)/dvc exp run --name $@ $$($(BIN)/onestep profile profiles/$@.yaml) && echo && $(BIN)/onestep times --since $$since
 
