@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "updates": 3,
         "batch": 4,
         "pairs": 8,
+        "matching": {"updates": 2, "warmup": 1, "guidance_scale": 2.0, "rate": 1e-4, "score_rate": 4e-4},
         "teacher_steps": 2,
         "samples_every": 2,
         "checkpoint_every": 2,

@@ -133,6 +133,25 @@ class EncodeSettings(Settings):
     shard_latents: Count
 
 
+class MatchingSettings(Settings):
+    """Distribution matching after the initialisation's target."""
+
+    updates: Annotated[int, Field(ge=0)]
+    warmup: Annotated[int, Field(ge=0)]
+    guidance_scale: Annotated[float, Field(ge=1.0)]
+    rate: Positive
+    score_rate: Positive
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> "MatchingSettings":
+        if self.updates and self.warmup >= self.updates:
+            raise ValueError(
+                f"warmup = {self.warmup} leaves none of {self.updates} updates after it; "
+                f"the nearest legal value is {self.updates - 1}"
+            )
+        return self
+
+
 class ConsistencySettings(Settings):
     """The few-step initialisation: the base becomes a student that samples in one step, before any GAN."""
 
@@ -152,6 +171,7 @@ class ConsistencySettings(Settings):
     guidance_scale: Annotated[float, Field(ge=1.0)]
     depth_repeats: Count
     depth_tied: bool
+    matching: MatchingSettings
     ema: Decay | None
     precision: Precision
     samples_every: Count

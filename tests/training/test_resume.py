@@ -36,15 +36,19 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, method: str, at: int) -> None:
     monkeypatch.setattr(kind, "update", update)
 
 
-@pytest.mark.parametrize("target", ["consistency", "progressive", "trajectory"])
+@pytest.mark.parametrize(
+    ("target", "matching", "killed_at"),
+    [("consistency", 0, 5), ("progressive", 0, 5), ("trajectory", 0, 5), ("trajectory", 4, 5), ("trajectory", 4, 9)],
+)
 def test_resumed_consistency_run_equals_uninterrupted_run(
-    base: Path, latents: Path, tmp_path: Path, monkeypatch, target: str
+    base: Path, latents: Path, tmp_path: Path, monkeypatch, target: str, matching: int, killed_at: int
 ) -> None:
     optimizer = "muon" if target == "trajectory" else "adamw"
-    settings = CONSISTENCY.model_copy(update={"target": target, "optimizer": optimizer, "depth_repeats": 2})
+    changes = {"matching": CONSISTENCY.matching.model_copy(update={"updates": matching})}
+    settings = CONSISTENCY.model_copy(update={"target": target, "optimizer": optimizer, "depth_repeats": 2} | changes)
     train_consistency(latents, base, tmp_path / "whole", tmp_path / "curves-whole", settings)
     with monkeypatch.context() as patch:
-        interrupted(patch, "onestep.training.consistency.Consistency", 5)
+        interrupted(patch, "onestep.training.consistency.Consistency", killed_at)
         with pytest.raises(Killed):
             train_consistency(latents, base, tmp_path / "resumed", tmp_path / "curves-resumed", settings)
     assert not (tmp_path / "resumed").exists()

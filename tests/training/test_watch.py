@@ -26,8 +26,8 @@ def train(
 
 
 def scripted(*looks: dict[str, float]) -> Measure:
-    """Metrics by turn, each for every average, whatever the samples are."""
-    waiting = [look for look in looks for _ in ADVERSARIAL.ema]
+    """Metrics by turn, each for every average, whatever the samples are; the first is of the start, where all are one."""
+    waiting = [looks[0], *(look for look in looks[1:] for _ in ADVERSARIAL.ema)] if looks else []
     return lambda generate: waiting.pop(0)
 
 
@@ -45,14 +45,22 @@ def record(root: Path, name: str) -> dict:
 
 
 def test_the_best_look_is_saved_and_not_the_last(base: Path, latents: Path, tmp_path: Path) -> None:
-    best_first = scripted({"score": 1.0}, {"score": 2.0}, {"score": 3.0})
+    best_first = scripted({"score": 9.0}, {"score": 1.0}, {"score": 2.0}, {"score": 3.0})
     first = train(tmp_path, "first", base, latents, ADVERSARIAL, best_first)
     assert record(tmp_path, "first")["best"]["step"] == 2
-    best_last = scripted({"score": 3.0}, {"score": 2.0}, {"score": 1.0})
+    best_last = scripted({"score": 9.0}, {"score": 3.0}, {"score": 2.0}, {"score": 1.0})
     last = train(tmp_path, "last", base, latents, ADVERSARIAL, best_last)
     assert record(tmp_path, "last")["best"]["step"] == 6
     weights = [load_file(out / WEIGHTS) for out in (first, last)]
     assert any((weights[0][key] != weights[1][key]).any() for key in weights[0])
+
+
+def test_a_run_that_only_gets_worse_saves_what_it_started_from(base: Path, latents: Path, tmp_path: Path) -> None:
+    worse = scripted({"score": 1.0}, {"score": 2.0}, {"score": 3.0}, {"score": 4.0})
+    out = train(tmp_path, "out", base, latents, ADVERSARIAL, worse)
+    assert record(tmp_path, "out")["best"]["step"] == 0
+    started, saved = (load_file(folder / WEIGHTS) for folder in (base, out))
+    assert all(torch.equal(started[key], saved[key]) for key in started)
 
 
 def test_a_watched_run_makes_the_same_updates_as_an_unwatched_one(base: Path, latents: Path, tmp_path: Path) -> None:
@@ -67,7 +75,8 @@ def test_a_watched_run_makes_the_same_updates_as_an_unwatched_one(base: Path, la
 
 def test_a_collapse_goes_back_to_the_last_good_state_at_a_lower_rate(base: Path, latents: Path, tmp_path: Path) -> None:
     settings = ADVERSARIAL.model_copy(update={"guard": STRICT.model_copy(update={"one_sided": 0.0, "gap": 1e6})})
-    looks = scripted({"score": 1.0, "diversity": 0.9}, {"score": 0.5, "diversity": 0.2}, {"score": 1.0}, {"score": 2.0})
+    start, good, collapsed = {"score": 9.0}, {"score": 1.0, "diversity": 0.9}, {"score": 0.5, "diversity": 0.2}
+    looks = scripted(start, good, collapsed, {"score": 1.0}, {"score": 2.0})
     train(tmp_path, "out", base, latents, settings, looks)
     (event,) = record(tmp_path, "out")["events"]
     assert event["step"] == 4
@@ -80,7 +89,7 @@ def test_a_run_that_keeps_collapsing_stops_with_the_reason_and_its_best(
     base: Path, latents: Path, tmp_path: Path
 ) -> None:
     settings = ADVERSARIAL.model_copy(update={"guard": STRICT.model_copy(update={"one_sided": 0.0, "gap": 1e6})})
-    looks = scripted({"score": 1.0}, {"score": 2.0, "motion": 0.1}, {"score": 2.0, "motion": 0.1})
+    looks = scripted({"score": 9.0}, {"score": 1.0}, *[{"score": 2.0, "motion": 0.1}] * 2)
     out = train(tmp_path, "out", base, latents, settings, looks)
     events = record(tmp_path, "out")["events"]
     assert [event["action"] for event in events] == ["rolled back to update 2", "stopped"]
@@ -134,7 +143,7 @@ def test_a_run_resumed_after_a_rollback_equals_uninterrupted_run(
 
         def look(generate) -> dict[str, float]:
             seen.append(1)
-            collapsed = 2 < len(seen) <= 4 and first
+            collapsed = 3 < len(seen) <= 5 and first
             return by_samples()(generate) | {"diversity": 0.1 if collapsed else 1.0}
 
         return look

@@ -12,10 +12,13 @@ prediction forms train alike:
 * `trajectory`: the target is the end of the teacher's own sampler from the same noise (Luhman and Luhman,
   arXiv 2101.02388), from a pool of such pairs made once. It is what consistency distillation with one level and a
   many-step teacher comes to; nothing is bootstrapped, so it learns fastest where the pool is affordable.
+
+Then, where `matching.updates` says so, the student's samples are matched to the teacher's distribution (`matching.py`).
 """
 
 import copy
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ from onestep.models.depth import repeat_blocks
 from onestep.models.pipeline import Form, VideoPipeline, load_pipeline, mix, predict_sample
 from onestep.training.loop import Batches, accumulated, cooled, make_accelerator, run, seeded
 from onestep.training.losses import consistency_loss
+from onestep.training.matching import BETAS as MATCHING_BETAS
+from onestep.training.matching import Matching, guided
 from onestep.training.muon import Muon, split_parameters
 from onestep.training.stage import open_stage, save_model
 
@@ -49,10 +54,7 @@ def teacher_step(
 
     The velocity is that of the guided clean sample, `v = (x_t − x̂)/t`.
     """
-    clean = predict_sample(teacher, x_t, t, text, form)
-    if guidance != 1.0:
-        unconditional = predict_sample(teacher, x_t, t, empty.expand_as(text), form)
-        clean = unconditional + guidance * (clean - unconditional)
+    clean = guided(teacher, x_t, t, text, empty, guidance, form)
     keep = (lower / t).view(-1, 1, 1, 1, 1)
     return keep * x_t + (1 - keep) * clean
 
@@ -135,17 +137,19 @@ class Consistency:
         if settings.target == "progressive":
             self.modules["previous"] = copy.deepcopy(network).eval().requires_grad_(False)
         self.optimizers: dict[str, Any] = optimizers
+        if settings.matching.updates:
+            self._prepare_matching(network)
         self.averages: dict[str, Any] = {"student": self.average}
         self.snapshots: dict[str, dict[str, Tensor]] = {}
         self._pool: tuple[Tensor, Tensor, Tensor] | None = None
 
     def update(self, step: int, batches: Batches) -> dict[str, float]:
-        """One optimiser step on the target's loss."""
+        """One optimiser step on the target's loss; of the matching's, after those."""
         s = self.settings
+        if step >= s.updates:
+            return self._match(step, batches)
         factor = self.rate * min(1.0, (step + 1) / max(s.warmup, 1)) * cooled(step, s.updates, s.cooldown)
-        for name, optimizer in self.optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = self._rates[name] * factor
+        self._set_rates(self._rates, factor)
         if s.target == "trajectory" and self._pool is None:
             self._pool = self._make_pairs(batches)
         if s.target == "progressive":
@@ -178,6 +182,18 @@ class Consistency:
                 random,
             )
         return value, {"consistency_loss": value.item()}
+
+    def matching_step(self, x: Tensor, text: Tensor, random: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Both losses of one micro-batch of the matching, on the same samples; of the clips only the captions are used."""
+        noise = torch.randn(x.shape, generator=random).to(x)
+        with torch.set_grad_enabled(not self._scoring_alone):
+            sample = predict_sample(self.student, noise, torch.ones(len(noise), device=x.device), text, self.form)
+        loss = score = self.matching.score_loss(sample, text, random)
+        numbers = {"score_loss": score.item()}
+        if not self._scoring_alone:
+            matching = self.matching.student_loss(sample, text, random)
+            loss, numbers["matching_loss"] = score + matching, matching.item()
+        return loss, numbers
 
     @torch.no_grad()
     def preview(self) -> Tensor:
@@ -216,6 +232,37 @@ class Consistency:
         noise, text, target = (torch.cat(column)[: s.pairs] for column in zip(*parts, strict=True))
         return noise, text, target
 
+    def _prepare_matching(self, network: nn.Module) -> None:
+        m = self.settings.matching
+        self.matching = Matching(self.teacher.transformer, self.form, self.empty, m, self.accelerator)
+        own = torch.optim.Adam(network.parameters(), m.rate, MATCHING_BETAS, fused=True)
+        self._matching_rates = {"matching": m.rate, "score": m.score_rate}
+        self._matchers = {"matching": self.accelerator.prepare(own), "score": self.matching.optimizer}
+        self.modules["score"] = self.matching.module
+        self.optimizers |= {"matching": own, "score": self.matching.raw_optimizer}
+
+    def _match(self, step: int, batches: Batches) -> dict[str, float]:
+        """One step of the score model and, after its warm-up, of the student, which goes on from its average."""
+        s, at = self.settings, step - self.settings.updates
+        if at == 0:
+            self.average.copy_to(self.modules["student"])
+            self.average.updates = 0
+        self._set_rates(self._matching_rates, self.rate * cooled(at, s.matching.updates, s.cooldown))
+        self._scoring_alone = at < s.matching.warmup
+        trained = ["score"] if self._scoring_alone else ["matching", "score"]
+        numbers = accumulated(
+            self.matching_step,
+            (self.student, self.matching.score),
+            [self._matchers[name] for name in trained],
+            self.accelerator,
+            batches,
+            step,
+            s.accumulate,
+        )
+        if not self._scoring_alone:
+            self.average.update(self.modules["student"])
+        return numbers
+
     def _halve(self, step: int) -> None:
         """Enter the next phase of progressive distillation where one begins: the student so far is the next one's teacher."""
         phases = self.settings.levels.bit_length() - 1
@@ -225,6 +272,11 @@ class Consistency:
             self.average.copy_to(self.modules["student"])
             self.average.copy_to(self.modules["previous"])
             self.average.updates = 0
+
+    def _set_rates(self, rates: Mapping[str, float], factor: float) -> None:
+        for name, rate in rates.items():
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = rate * factor
 
     def _optimizers(self, network: nn.Module) -> tuple[dict[str, float], dict[str, torch.optim.Optimizer]]:
         s = self.settings

@@ -134,6 +134,10 @@ def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator, 
     point = ResumePoint(plan.stage, plan.request)
     history, good = _restore(method, point, watch)
     live = _Curves(plan.curves, history) if accelerator.is_main_process else None
+    if watch and not watch.looks:
+        _look(
+            watch, 0, method
+        )  # what the run starts from is a candidate too: a stage that does not help shall not harm
     with _progress(plan, accelerator, len(history)) as show:
         while len(history) < plan.updates:
             history.append(method.update(len(history), batches))
@@ -142,9 +146,7 @@ def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator, 
             if trouble and watch is None:
                 raise TrainingFailed(f"{plan.stage}: {trouble} at update {done - 1}: lower the learning rate")
             if watch and not trouble and (done % watch.every == 0 or done == plan.updates):
-                improved, trouble = watch.look(done, cast(Watched, method))
-                if improved and watch.best:
-                    method.snapshots["best"] = _copied({"best": method.averages[watch.best["average"]].weights})["best"]
+                trouble = _look(watch, done, method)
                 if not trouble:
                     watch.good_step, good = done, _copied(_tensors(method))
             if watch and trouble:
@@ -169,6 +171,14 @@ def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator, 
             accelerator.wait_for_everyone()
     if live:
         live.end()
+
+
+def _look(watch: Watch, step: int, method: Method) -> str | None:
+    """One look at samples: the best weights so far are put aside; returns what is wrong with them, or None."""
+    improved, trouble = watch.look(step, cast(Watched, method))
+    if improved and watch.best:
+        method.snapshots["best"] = _copied({"best": method.averages[watch.best["average"]].weights})["best"]
+    return trouble
 
 
 def accumulated(

@@ -67,7 +67,7 @@ def open_stage(
 ) -> Stage:
     """Check that the latents were made by `models["base"]` and open them; raises `LatentsError`."""
     prints = {role: fingerprint(folder) for role, folder in models.items()} | {"latents": sha256_folder(latents)}
-    updates = settings.updates + (settings.image_updates if isinstance(settings, AdversarialSettings) else 0)
+    further = settings.image_updates if isinstance(settings, AdversarialSettings) else settings.matching.updates
     return Stage(
         name=name,
         settings=settings,
@@ -75,7 +75,7 @@ def open_stage(
         dev=open_latents(latents, "dev", prints["base"]),
         fingerprints=prints,
         curves=curves,
-        updates=updates,
+        updates=settings.updates + further,
     )
 
 

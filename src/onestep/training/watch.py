@@ -48,7 +48,8 @@ class Watch:
     def look(self, step: int, method: Watched) -> tuple[bool, str | None]:
         """Measure every average's samples: whether one of them is the best so far, and what is wrong, or None."""
         improved, trouble = False, None
-        for name, generate in method.generators().items():
+        averages = list(method.generators().items())
+        for name, generate in averages if step else averages[:1]:  # at the start they are all alike
             metrics = self.measure(generate)
             score = sum(weight * metrics[metric] for metric, weight in self.select.items() if metric in metrics)
             self.looks.append({"step": step, "average": name, "score": score, **metrics})
