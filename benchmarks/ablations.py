@@ -4,13 +4,15 @@
     python benchmarks/ablations.py --sets default published --seeds 1
     python benchmarks/ablations.py --report             # run nothing: docs/ablations.md from what is there
 
-Every set and seed is one experiment named `ablation-<set>-<seed>`. It is finished when DVC has an experiment of that
-name with the very settings, code and graph of the checkout, and then it is not run again: stop this at any moment and
-start it again. One that failed is reported with its reason, and tried again with `--retry`. The code that runs is the
-experiment's own, not the checkout's, so the checkout may be worked on meanwhile.
+Every set and seed is one experiment named `ablation-<set>-<seed>`. It is finished when docs/results/ablations.json, or DVC,
+has one of that name with the very settings, stages and code of the checkout, and then it is not run again: stop this at
+any moment and start it again, in another clone too once that file is committed. One that failed is reported with its
+reason, and tried again with `--retry`. The code that runs is the experiment's own, not the checkout's, so the checkout
+may be worked on meanwhile.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -18,18 +20,22 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from onestep.config import Params, SettingsError, overrides, parse_settings
+from onestep.config import Params, SettingsError, merged, overrides, parse_settings
+from onestep.storage import read_json, write_json
 
 PROFILE, PARAMS, METRICS = Path("profiles/ablations.yaml"), Path("params.yaml"), Path("reports/metrics.json")
 RECORD = "reports/curves/adversarial/run.json"  # what the guard saw and did
+RESULTS = Path("docs/results/ablations.json")  # what is finished: DVC's experiments stay in the clone that ran them
 PAGE, PICTURE = Path("docs/ablations.md"), Path("docs/images/ablations.png")
-DECIDES = ("src", "dvc.yaml", "constraints.txt")  # beside the settings, what an experiment's numbers depend on
+GRAPH = "dvc.yaml"
 TARGET = "evaluate"  # the stage whose metrics are compared
+KEPT = ("onestep", "real")  # models whose metrics are kept of every experiment
 POLL_S = 15.0
 STATES = ("Queued", "Running")
 
@@ -50,7 +56,7 @@ class Ablation:
     def changes(self, seed: int) -> dict[str, dict[str, Any]]:
         """What it changes of params.yaml with this seed in both training stages."""
         seeded = {group: {"seed": seed} for group in ("consistency", "adversarial")}
-        return _over(self.settings, seeded)
+        return merged(self.settings, seeded)
 
     def experiment(self, seed: int) -> str:
         """The experiment's name."""
@@ -73,7 +79,7 @@ def read_profile(profile: Path, params: Path) -> tuple[list[Ablation], str]:
     content = yaml.safe_load(profile.read_text(encoding="utf-8"))
     common = content.get("settings") or {}
     sets = [
-        Ablation(name, entry["title"], tuple(entry.get("seeds", content["seeds"])), _over(common, entry["settings"]))
+        Ablation(name, entry["title"], tuple(entry.get("seeds", content["seeds"])), merged(common, entry["settings"]))
         for name, entry in content["sets"].items()
     ]
     for found in sets:
@@ -97,10 +103,10 @@ def set_params(ablation: Ablation, seed: int, params: Path) -> list[str]:
 
 
 def finished(name: str, settings: Params) -> str | None:
-    """The git ref of the experiment of this name with these settings and today's code; None where there is none."""
+    """The git ref of DVC's experiment of this name with these settings and today's code; None where there is none."""
     for line in git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", "refs/exps").splitlines():
         parts = line.split("/")  # refs/exps/<2>/<38>/<name>; DVC's own bookkeeping is not as deep
-        if len(parts) == 5 and parts[4] == name and _same_code(line) and _params_of(line) == settings:
+        if len(parts) == 5 and parts[4] == name and code_of(line) == code_of("HEAD") and _params_of(line) == settings:
             return line
     return None
 
@@ -116,20 +122,37 @@ def guarded(ref: str) -> Sequence[Mapping[str, Any]] | None:
         return None
 
 
-def merged(ablation: Ablation, seed: int) -> Params:
+def params_of(ablation: Ablation, seed: int) -> Params:
     """All of the committed params.yaml with the set's changes."""
     content = yaml.safe_load(git("show", f"HEAD:{PARAMS}"))
-    changes = {group: content[group] | dict(values) for group, values in ablation.changes(seed).items()}
-    return parse_settings(Params, content | changes, str(PARAMS))
+    return parse_settings(Params, merged(content, ablation.changes(seed)), str(PARAMS))
 
 
-def _over(below: Mapping[str, Mapping[str, Any]], above: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Settings by group, those `above` over those `below`."""
-    return {group: {**below.get(group, {}), **above.get(group, {})} for group in (*below, *above)}
+@cache
+def code_of(revision: str) -> str:
+    """A hash of what an experiment's numbers depend on beside its settings: the stages up to the target, and every
+    file in git that they read.
+    """
+    stages = yaml.safe_load(git("show", f"{revision}:{GRAPH}"))["stages"]
+    makers = {_path(out): name for name, stage in stages.items() for out in stage.get("outs", ())}
+    needed, waiting_for, files = set(), [TARGET], set()
+    while waiting_for:
+        name = waiting_for.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        for read in map(_path, (*stages[name].get("deps", ()), *stages[name].get("params", ()))):
+            made = [maker for out, maker in makers.items() if read == out or read.startswith(f"{out}/")]
+            waiting_for += made
+            files |= set() if made else {read, f"{read}.dvc"}
+    what = [[name, *(stages[name].get(part) for part in ("cmd", "deps", "params", "outs"))] for name in sorted(needed)]
+    blobs = git("ls-tree", "-r", revision, "--", *sorted(files - {str(PARAMS)}))
+    return hashlib.sha256(json.dumps([what, blobs]).encode()).hexdigest()
 
 
-def _same_code(ref: str) -> bool:
-    return subprocess.run(["git", "diff", "--quiet", ref, "HEAD", "--", *DECIDES], check=False).returncode == 0
+def _path(entry: str | Mapping[str, Any]) -> str:
+    """The path of a dependency, an output or a file of params, with or without options of its own."""
+    return entry if isinstance(entry, str) else next(iter(entry))
 
 
 def _params_of(ref: str) -> Params | None:
@@ -159,15 +182,43 @@ def failure(name: str) -> str:
 
 def runs(sets: Sequence[Ablation], seeds: Sequence[int] | None) -> Iterator[Run]:
     """What became of each set and seed so far."""
-    states = waiting()
+    states, kept = waiting(), read_json(RESULTS) if RESULTS.is_file() else {}
     for ablation in sets:
         for seed in seeds or ablation.seeds:
-            name = ablation.experiment(seed)
-            ref = finished(name, merged(ablation, seed))
-            if ref:
+            name, settings = ablation.experiment(seed), params_of(ablation, seed)
+            entry = kept.get(name, {})
+            if (entry.get("code"), entry.get("params")) == (code_of("HEAD"), _hash(settings)):
+                yield Run(ablation, seed, entry["metrics"], entry["failure"], entry["events"])
+            elif ref := finished(name, settings):
                 yield Run(ablation, seed, json.loads(git("show", f"{ref}:{METRICS}")), events=guarded(ref))
             else:
                 yield Run(ablation, seed, None, failure(name) if states.get(name) == "Failed" else None)
+
+
+def keep(found: Sequence[Run]) -> None:
+    """Put what is finished into the file of results, each with what tells whether it is still of this code."""
+    kept = read_json(RESULTS) if RESULTS.is_file() else {}
+    for run in found:
+        if run.metrics or run.failure:
+            kept[run.ablation.experiment(run.seed)] = {
+                "commit": git("rev-parse", "HEAD").strip(),
+                "code": code_of("HEAD"),
+                "params": _hash(params_of(run.ablation, run.seed)),
+                "changes": run.ablation.changes(run.seed),
+                "metrics": _kept(run.metrics) if run.metrics else None,
+                "failure": run.failure,
+                "events": run.events,
+            }
+    write_json(RESULTS, dict(sorted(kept.items())))
+
+
+def _kept(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    models = {name: cells for name, cells in metrics["models"].items() if name in KEPT}
+    return {"models": models, "gsb": metrics.get("gsb", {})}
+
+
+def _hash(settings: Params) -> str:
+    return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
 
 
 def enqueue(run: Run) -> None:
@@ -181,14 +232,16 @@ def enqueue(run: Run) -> None:
     call("dvc", "exp", "run", "--queue", "--name", name, *changes, TARGET)
 
 
-def work(names: set[str], jobs: int) -> None:
-    """Start DVC's workers and wait until none of these experiments is queued or running."""
+def work(names: set[str], jobs: int) -> Iterator[None]:
+    """Start DVC's workers and wait until none of these experiments is queued or running; yields after every change."""
     said: dict[str, str] = {}
     while True:
         states = {name: state for name, state in waiting().items() if name in names}
         for name, state in states.items():
             if said.get(name) != state:
                 print(f"{time.strftime('%H:%M:%S')} {name}: {state.lower()}", flush=True)
+        if said != states:
+            yield
         said = states
         left = [state for state in states.values() if state in STATES]
         if not left:
@@ -234,7 +287,9 @@ def main() -> None:
             raise AblationError(f"{options.profile} has no set {sorted(unknown)[0]}; known are {known}")
         sets = [found for found in every if not options.sets or found.name in options.sets]
         if not options.report:
-            changed = git("status", "--porcelain", "--untracked-files=no", "--", *DECIDES, str(PARAMS)).strip()
+            changed = git(
+                "status", "--porcelain", "--untracked-files=no", "--", "src", GRAPH, "constraints.txt", str(PARAMS)
+            ).strip()
             if changed:
                 raise AblationError(f"commit {changed.split()[-1]} first: an experiment is told by its commit")
             known_states = waiting()
@@ -245,8 +300,10 @@ def main() -> None:
                     names.add(name)
                     if known_states.get(name) not in STATES:
                         enqueue(run)
-            work(names, options.jobs)
+            for _ in work(names, options.jobs):
+                keep(list(runs(every, None)))
         found = list(runs(every, None))
+        keep(found)
         write_page(found, compare, PAGE, PICTURE)
         missing = [run.ablation.experiment(run.seed) for run in found if run.metrics is None and not run.failure]
         print(f"wrote {PAGE}: {len(found) - len(missing)} of {len(found)} experiments")

@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from onestep.config import FetchSettings, GateSettings, Params, SettingsError, load_group, parse_settings
+from onestep.config import FetchSettings, GateSettings, Params, SettingsError, load_group, merged, parse_settings
 from onestep.registry import ledger, runs
 from onestep.registry.attempts import AttemptRefused, outcomes, params_sha256
 from onestep.registry.ledger import Attempt, LedgerMoved, Promotion, Verdict, of_kind
@@ -84,14 +84,16 @@ def read_profile(profile: Path, params: Path) -> list[Candidate]:
     found = []
     for name, entry in content["candidates"].items():
         changes = entry.get("settings") or {}
-        merged = _merged(_merged(shipped, common, profile), changes, profile)
-        for group, values in merged.items():
+        if unknown := sorted({*common, *changes} - set(shipped)):
+            raise CandidatesError(f"{profile}: {unknown[0]} is not in {PARAMS}; known are {', '.join(shipped)}")
+        params_of = merged(merged(shipped, common), changes)
+        for group, values in params_of.items():
             if kind := _kind(group):
                 try:
                     parse_settings(kind, values, f"{profile}, candidate {name}: {group}")
                 except SettingsError as error:
                     raise CandidatesError(str(error)) from error
-        found.append(Candidate(name, entry["title"], merged, changes))
+        found.append(Candidate(name, entry["title"], params_of, changes))
     return found
 
 
@@ -230,13 +232,6 @@ def environment(clone: Path) -> dict[str, str]:
     search = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(clone / "src")}
     joined = {name: os.pathsep.join(filter(None, (first, os.environ.get(name)))) for name, first in search.items()}
     return {**os.environ, **joined, "DVC_NO_ANALYTICS": "1"}
-
-
-def _merged(content: Mapping[str, Any], changes: Mapping[str, Any], profile: Path) -> dict[str, Any]:
-    if unknown := sorted(set(changes) - set(content)):
-        raise CandidatesError(f"{profile}: {unknown[0]} is not in {PARAMS}; known are {', '.join(content)}")
-    inner = {group: content[group] | new if isinstance(new, Mapping) else new for group, new in changes.items()}
-    return {**content, **inner}
 
 
 def _kind(group: str) -> Any:

@@ -1,5 +1,6 @@
 """The ablations run as real DVC experiments, on a graph of one stage that takes no time."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -103,6 +104,15 @@ def test_every_set_and_seed_runs_once_and_the_page_says_what_came_of_it(project,
     monkeypatch.setattr(ablations, "enqueue", lambda run: pytest.fail(f"{run} was queued again"))
     ablate(monkeypatch)
     assert (project / "docs" / "ablations.md").read_text().endswith("## What was learned\n\nMuch.\n")
+
+    # What is finished is in a file that can be committed, so that another clone, without DVC's experiments, knows it too.
+    kept = json.loads((project / "docs" / "results" / "ablations.json").read_text())
+    assert kept["ablation-published-2"]["changes"]["adversarial"]["loss"] == "non-saturating"
+    assert kept["ablation-no-penalty-1"]["failure"] == "onestep: the loss is not finite"
+    for ref in run(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps").splitlines():
+        run(project, "git", "update-ref", "-d", ref)
+    ablate(monkeypatch)
+    assert "6 of 6 experiments" in capsys.readouterr().out
 
     # Other code in the checkout is not the code of these experiments, and is not run unless it is committed.
     (project / "src" / "toy.py").write_text("START = 20.0\n")

@@ -7,7 +7,16 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from onestep.config import Params, SettingsError, load_params, nearest_frames, nearest_side, overrides, parse_settings
+from onestep.config import (
+    Params,
+    SettingsError,
+    load_params,
+    merged,
+    nearest_frames,
+    nearest_side,
+    overrides,
+    parse_settings,
+)
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
@@ -29,12 +38,26 @@ def test_the_shipped_settings_are_legal() -> None:
 
 @pytest.mark.parametrize("name", ["full"])
 def test_the_shipped_profiles_are_legal_and_change_what_they_name(name: str, content: dict[str, Any]) -> None:
-    profile = SHIPPED.parent / "profiles" / f"{name}.yaml"
-    changes = yaml.safe_load(profile.read_text())
-    said = overrides(profile, SHIPPED)
-    assert len(said) == sum(len(values) for values in changes.values())
-    for group, values in changes.items():
-        assert [key for key, value in values.items() if content[group][key] == value] == []
+    said = overrides(SHIPPED.parent / "profiles" / f"{name}.yaml", SHIPPED)
+    for change in said:
+        key, value = change.split("=", 1)
+        before = content
+        for part in key.split("."):
+            before = before[part]
+        assert before != yaml.safe_load(value), f"{key} is what it is without the profile"
+
+
+def test_a_profile_changes_a_group_within_a_group_key_by_key(tmp_path: Path) -> None:
+    profile = tmp_path / "short.yaml"
+    profile.write_text("consistency: {updates: 9, matching: {updates: 0}}\nsamples: {teacher: [[1, 1.0]]}\n")
+    said = ["consistency.updates=9", "consistency.matching.updates=0", "samples.teacher=[[1,1.0]]"]
+    assert overrides(profile, SHIPPED) == said
+
+
+def test_merged_settings_keep_what_is_not_changed_and_leave_both_sides_alone() -> None:
+    below, above = {"a": {"b": {"c": 1, "d": [1]}}, "e": 2}, {"a": {"b": {"d": [2]}}, "f": {"g": 3}}
+    assert merged(below, above) == {"a": {"b": {"c": 1, "d": [2]}}, "e": 2, "f": {"g": 3}}
+    assert below == {"a": {"b": {"c": 1, "d": [1]}}, "e": 2}
 
 
 def test_an_unknown_key_is_refused_with_the_key_that_was_meant(content: dict[str, Any]) -> None:

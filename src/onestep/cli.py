@@ -116,7 +116,9 @@ def encode(clips: Path, base: Path, validation: Path, out: Out, params: ParamsFi
 
 @app.command(rich_help_panel=STAGES)
 def consistency(latents: Path, base: Path, out: Out, curves: Curves, params: ParamsFile = PARAMS) -> None:
-    """Few-step initialisation: consistency distillation of the base (APT section 3.2)."""
+    """The base becomes a student that samples in one step: consistency, progressive or trajectory distillation (APT
+    section 3.2), then distribution matching (DMD). Groups `consistency` and `consistency.matching` of the settings.
+    """
     from onestep.training.consistency import train_consistency
 
     train_consistency(latents, base, out, curves, _params(params).consistency)

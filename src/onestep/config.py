@@ -5,6 +5,7 @@ Unknown keys and impossible sizes are refused with one sentence that names the k
 
 import json
 import math
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -382,17 +383,30 @@ def read_settings(kind: type[AnySettings], path: Path) -> AnySettings:
     return parse_settings(kind, content, str(path))
 
 
+def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with changes over them: a group within a group is changed key by key, everything else is replaced."""
+    result = dict(content)
+    for key, value in changes.items():
+        below = content.get(key)
+        result[key] = merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+    return result
+
+
 def overrides(profile: Path, params: Path) -> list[str]:
     """A profile's settings as `group.key=value` for `dvc exp run --set-param`; raises `SettingsError` as `load_params`."""
     content = yaml.safe_load(params.read_text(encoding="utf-8"))
     changes = yaml.safe_load(profile.read_text(encoding="utf-8"))
-    merged = content | {group: content.get(group, {}) | settings for group, settings in changes.items()}
-    parse_settings(Params, merged, str(profile))
-    return [
-        f"{group}.{key}={json.dumps(value, separators=(',', ':'))}"
-        for group, settings in changes.items()
-        for key, value in settings.items()
-    ]
+    parse_settings(Params, merged(content, changes), str(profile))
+    return [f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in _leaves(changes)]
+
+
+def _leaves(changes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that is not a group, under its dotted key, which is the only way that DVC takes it."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _sentence(kind: type[Settings], source: str, problem: Any) -> str:

@@ -63,6 +63,14 @@ def test_a_run_that_only_gets_worse_saves_what_it_started_from(base: Path, laten
     assert all(torch.equal(started[key], saved[key]) for key in started)
 
 
+def test_no_look_is_spent_on_updates_that_leave_the_generator_alone(base: Path, latents: Path, tmp_path: Path) -> None:
+    settings = ADVERSARIAL.model_copy(update={"discriminator_warmup": 3})
+    train(tmp_path, "out", base, latents, settings, by_samples())
+    looks = record(tmp_path, "out")["looks"]
+    assert sorted({look["step"] for look in looks}) == [0, 4, 6]
+    assert looks[0]["score"] not in {look["score"] for look in looks[1:]}
+
+
 def test_a_watched_run_makes_the_same_updates_as_an_unwatched_one(base: Path, latents: Path, tmp_path: Path) -> None:
     def noisy(generate) -> dict[str, float]:
         torch.rand(7)

@@ -25,7 +25,7 @@ from onestep.models.discriminator import Discriminator
 from onestep.models.pipeline import VideoPipeline, load_pipeline, predict_sample
 from onestep.storage import replacing_folder, write_json
 from onestep.training.augmentation import augment
-from onestep.training.loop import Batches, LossOf, accumulated, cooled, make_accelerator, run, seeded
+from onestep.training.loop import Batches, LossOf, accumulated, cooled, make_accelerator, run, seeded, set_rates
 from onestep.training.losses import LOSSES, approximated_penalty, centring, contrastive, shift_timesteps
 from onestep.training.negatives import Negatives
 from onestep.training.stage import open_stage, save_model
@@ -176,9 +176,7 @@ class Adversarial:
         factor = self.rate * cooled(step, updates, s.cooldown)
         if not images and s.end_game and step >= updates - s.end_game:
             factor *= s.end_game_rate
-        for name, rate in (("generator", s.generator_lr), ("discriminator", s.discriminator_lr)):
-            for group in self.optimizers[name].param_groups:
-                group["lr"] = rate * factor
+        set_rates(self.optimizers, {"generator": s.generator_lr, "discriminator": s.discriminator_lr}, factor)
 
     def _play_end_game(self, step: int, images: bool) -> None:
         """AFM's end game: the averaged generator goes on against an earlier discriminator, at a lower rate.
@@ -251,7 +249,8 @@ def train_adversarial(
     watch = None
     if watch_with:
         measure = watch_with(student, stage.dev, settings)
-        watch = Watch(measure, settings.evaluate_every, settings.select, settings.guard)
+        still = settings.discriminator_warmup
+        watch = Watch(measure, settings.evaluate_every, settings.select, settings.guard, still=still)
     captions = stage.training.text(sorted(set(stage.training.rows.caption)))
     teacher = load_pipeline(base).to(accelerator.device)
     method = Adversarial(student, teacher, settings, accelerator, preview, captions)

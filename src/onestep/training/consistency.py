@@ -18,7 +18,7 @@ Then, where `matching.updates` says so, the student's samples are matched to the
 
 import copy
 import math
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from onestep.config import ConsistencySettings
 from onestep.models.averages import Average
 from onestep.models.depth import repeat_blocks
 from onestep.models.pipeline import Form, VideoPipeline, load_pipeline, mix, predict_sample
-from onestep.training.loop import Batches, accumulated, cooled, make_accelerator, run, seeded
+from onestep.training.loop import Batches, accumulated, cooled, make_accelerator, run, seeded, set_rates
 from onestep.training.losses import consistency_loss
 from onestep.training.matching import BETAS as MATCHING_BETAS
 from onestep.training.matching import Matching, guided
@@ -149,7 +149,7 @@ class Consistency:
         if step >= s.updates:
             return self._match(step, batches)
         factor = self.rate * min(1.0, (step + 1) / max(s.warmup, 1)) * cooled(step, s.updates, s.cooldown)
-        self._set_rates(self._rates, factor)
+        set_rates(self.optimizers, self._rates, factor)
         if s.target == "trajectory" and self._pool is None:
             self._pool = self._make_pairs(batches)
         if s.target == "progressive":
@@ -183,14 +183,19 @@ class Consistency:
             )
         return value, {"consistency_loss": value.item()}
 
-    def matching_step(self, x: Tensor, text: Tensor, random: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Both losses of one micro-batch of the matching, on the same samples; of the clips only the captions are used."""
+    def matching_step(
+        self, x: Tensor, text: Tensor, random: torch.Generator, alone: bool = False
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Both losses of one micro-batch of the matching, on the same samples; of the clips only the captions are used.
+
+        alone: the score model's loss only, during its warm-up.
+        """
         noise = torch.randn(x.shape, generator=random).to(x)
-        with torch.set_grad_enabled(not self._scoring_alone):
+        with torch.set_grad_enabled(not alone):
             sample = predict_sample(self.student, noise, torch.ones(len(noise), device=x.device), text, self.form)
         loss = score = self.matching.score_loss(sample, text, random)
         numbers = {"score_loss": score.item()}
-        if not self._scoring_alone:
+        if not alone:
             matching = self.matching.student_loss(sample, text, random)
             loss, numbers["matching_loss"] = score + matching, matching.item()
         return loss, numbers
@@ -239,7 +244,7 @@ class Consistency:
         self._matching_rates = {"matching": m.rate, "score": m.score_rate}
         self._matchers = {"matching": self.accelerator.prepare(own), "score": self.matching.optimizer}
         self.modules["score"] = self.matching.module
-        self.optimizers |= {"matching": own, "score": self.matching.raw_optimizer}
+        self.optimizers |= {"matching": own, "score": self.matching.optimizer.optimizer}
 
     def _match(self, step: int, batches: Batches) -> dict[str, float]:
         """One step of the score model and, after its warm-up, of the student, which goes on from its average."""
@@ -247,11 +252,11 @@ class Consistency:
         if at == 0:
             self.average.copy_to(self.modules["student"])
             self.average.updates = 0
-        self._set_rates(self._matching_rates, self.rate * cooled(at, s.matching.updates, s.cooldown))
-        self._scoring_alone = at < s.matching.warmup
-        trained = ["score"] if self._scoring_alone else ["matching", "score"]
+        set_rates(self.optimizers, self._matching_rates, self.rate * cooled(at, s.matching.updates, s.cooldown))
+        alone = at < s.matching.warmup
+        trained = ["score"] if alone else ["matching", "score"]
         numbers = accumulated(
-            self.matching_step,
+            partial(self.matching_step, alone=alone),
             (self.student, self.matching.score),
             [self._matchers[name] for name in trained],
             self.accelerator,
@@ -259,7 +264,7 @@ class Consistency:
             step,
             s.accumulate,
         )
-        if not self._scoring_alone:
+        if not alone:
             self.average.update(self.modules["student"])
         return numbers
 
@@ -272,11 +277,6 @@ class Consistency:
             self.average.copy_to(self.modules["student"])
             self.average.copy_to(self.modules["previous"])
             self.average.updates = 0
-
-    def _set_rates(self, rates: Mapping[str, float], factor: float) -> None:
-        for name, rate in rates.items():
-            for group in self.optimizers[name].param_groups:
-                group["lr"] = rate * factor
 
     def _optimizers(self, network: nn.Module) -> tuple[dict[str, float], dict[str, torch.optim.Optimizer]]:
         s = self.settings

@@ -134,10 +134,8 @@ def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator, 
     point = ResumePoint(plan.stage, plan.request)
     history, good = _restore(method, point, watch)
     live = _Curves(plan.curves, history) if accelerator.is_main_process else None
-    if watch and not watch.looks:
-        _look(
-            watch, 0, method
-        )  # what the run starts from is a candidate too: a stage that does not help shall not harm
+    if watch and not watch.looks:  # the start is a candidate too: a stage that does not help shall not harm
+        _look(watch, 0, method)
     with _progress(plan, accelerator, len(history)) as show:
         while len(history) < plan.updates:
             history.append(method.update(len(history), batches))
@@ -145,7 +143,7 @@ def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator, 
             trouble = watch.trouble(history) if watch else _not_finite(history[-1])
             if trouble and watch is None:
                 raise TrainingFailed(f"{plan.stage}: {trouble} at update {done - 1}: lower the learning rate")
-            if watch and not trouble and (done % watch.every == 0 or done == plan.updates):
+            if watch and not trouble and watch.due(done, last=done == plan.updates):
                 trouble = _look(watch, done, method)
                 if not trouble:
                     watch.good_step, good = done, _copied(_tensors(method))
@@ -209,6 +207,13 @@ def cooled(step: int, updates: int, share: float) -> float:
     """The factor on the learning rate at update `step`: 1, then falling linearly to a tenth over the last `share`."""
     begins = (1 - share) * updates
     return 1.0 if step < begins else 1 - 0.9 * (step - begins) / (updates - begins)
+
+
+def set_rates(optimizers: Mapping[str, torch.optim.Optimizer], rates: Mapping[str, float], factor: float) -> None:
+    """The learning rate of each optimiser that `rates` names, times the factor."""
+    for name, rate in rates.items():
+        for group in optimizers[name].param_groups:
+            group["lr"] = rate * factor
 
 
 def attention(device: torch.device) -> AbstractContextManager[Any]:

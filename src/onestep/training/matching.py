@@ -35,7 +35,11 @@ class Matching:
         score = copy.deepcopy(teacher).train().requires_grad_(True)
         optimizer = torch.optim.Adam(score.parameters(), settings.score_rate, BETAS, fused=True)
         self.score, self.optimizer = accelerator.prepare(score, optimizer)
-        self.module, self.raw_optimizer = score, optimizer
+
+    @property
+    def module(self) -> nn.Module:
+        """The score model as it is, without what accelerate wraps around it to share gradients."""
+        return self.accelerator.unwrap_model(self.score)
 
     def score_loss(self, sample: Tensor, text: Tensor, random: torch.Generator) -> Tensor:
         """Denoising of the student's own samples `[B, C, T, H, W]`, which are not trained: `E‖ŝ(x_t, t, c) − x‖² / t²`."""

@@ -39,11 +39,16 @@ class Watch:
     every: int  # updates between two looks
     select: Mapping[str, float]  # weights of the metrics; the lowest weighted sum is the best
     guard: GuardSettings
+    still: int = 0  # first updates, which leave the averages as they were: nothing to look at
     best: dict[str, Any] | None = None  # step, name of the average, metrics and score
     events: list[dict[str, Any]] = field(default_factory=list)
     looks: list[dict[str, Any]] = field(default_factory=list)
     good_step: int = 0
     rollbacks: int = 0
+
+    def due(self, step: int, last: bool) -> bool:
+        """Whether update `step` ends with a look."""
+        return step > self.still and (last or step % self.every == 0)
 
     def look(self, step: int, method: Watched) -> tuple[bool, str | None]:
         """Measure every average's samples: whether one of them is the best so far, and what is wrong, or None."""
