@@ -128,11 +128,16 @@ def params_of(ablation: Ablation, seed: int) -> Params:
     return parse_settings(Params, merged(content, ablation.changes(seed)), str(PARAMS))
 
 
-@cache
 def code_of(revision: str) -> str:
-    """A hash of what an experiment's numbers depend on beside its settings: the stages up to the target, and every
-    file in git that they read.
+    """A hash of what an experiment's numbers depend on beside its settings.
+
+    That is the stages up to the target, and every file in git that they read.
     """
+    return _code_of(git("rev-parse", revision).strip())
+
+
+@cache
+def _code_of(revision: str) -> str:
     stages = yaml.safe_load(git("show", f"{revision}:{GRAPH}"))["stages"]
     makers = {_path(out): name for name, stage in stages.items() for out in stage.get("outs", ())}
     needed, waiting_for, files = set(), [TARGET], set()
