@@ -140,6 +140,8 @@ class MatchingSettings(Settings):
     updates: Annotated[int, Field(ge=0)]
     warmup: Annotated[int, Field(ge=0)]
     guidance_scale: Annotated[float, Field(ge=1.0)]
+    token_dropout: Share
+    optimizer: Literal["adamw", "muon"]
     rate: Positive
     score_rate: Positive
 

@@ -7,10 +7,12 @@ from torch import Tensor, nn
 
 from onestep.config import MatchingSettings
 from onestep.training.loop import make_accelerator, seeded
-from onestep.training.matching import LEVELS, Matching
+from onestep.training.matching import LEVELS, Matching, shortened
 
 MEAN, SPREAD = 0.7, 0.5
-SETTINGS = MatchingSettings(updates=2, warmup=1, guidance_scale=1.0, rate=0.01, score_rate=0.02)
+SETTINGS = MatchingSettings(
+    updates=2, warmup=1, guidance_scale=1.0, token_dropout=0.0, optimizer="adamw", rate=0.01, score_rate=0.02
+)
 TEXT = torch.zeros(256, 1, 1)
 
 
@@ -108,6 +110,15 @@ def test_student_comes_to_the_teacher_s_distribution() -> None:
     student = train(make(), Line(), 600)
     assert student.a.item() == pytest.approx(MEAN, abs=0.05)
     assert abs(student.b.item()) == pytest.approx(SPREAD, abs=0.05)
+
+
+def test_half_of_the_captions_lose_words_and_the_others_none() -> None:
+    text, empty = torch.randn(64, 16, 4), torch.randn(1, 16, 4)
+    short = shortened(text, empty, 0.25, seeded("words"))
+    kept, gone = ((short == states).all(dim=2) for states in (text, empty.expand_as(text)))
+    assert (kept ^ gone).all()
+    assert kept[32:].all()
+    assert gone[:32].float().mean().item() == pytest.approx(0.25, abs=0.06)
 
 
 def test_teacher_takes_no_gradient() -> None:

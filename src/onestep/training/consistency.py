@@ -33,7 +33,7 @@ from onestep.models.pipeline import Form, VideoPipeline, load_pipeline, mix, pre
 from onestep.training.loop import Batches, accumulated, cooled, make_accelerator, run, seeded, set_rates
 from onestep.training.losses import consistency_loss
 from onestep.training.matching import BETAS as MATCHING_BETAS
-from onestep.training.matching import Matching, guided
+from onestep.training.matching import Matching, guided, shortened
 from onestep.training.muon import Muon, split_parameters
 from onestep.training.stage import open_stage, save_model
 
@@ -128,15 +128,16 @@ class Consistency:
         network = repeat_blocks(student.transformer, settings.depth_repeats, settings.depth_tied)
         network.train().requires_grad_(True)
         self.teacher, self.empty, self._preview = teacher, empty.to(accelerator.device), preview
-        rates, optimizers = self._optimizers(network)
-        self._rates, self.rate = rates, 1.0
-        self.student, *prepared = accelerator.prepare(network, *optimizers.values())
-        self._prepared = prepared
+        self.rate, self.student = 1.0, accelerator.prepare(network)
+        self.optimizers: dict[str, Any] = {}
+        self._prepared: dict[str, Any] = {}
+        self._rates = self._optimize(
+            "student", network, settings.optimizer, settings.learning_rate, BETAS, settings.weight_decay
+        )
         self.average = Average(network, settings.ema or 0.0)
         self.modules: dict[str, Any] = {"student": network}
         if settings.target == "progressive":
             self.modules["previous"] = copy.deepcopy(network).eval().requires_grad_(False)
-        self.optimizers: dict[str, Any] = optimizers
         if settings.matching.updates:
             self._prepare_matching(network)
         self.averages: dict[str, Any] = {"student": self.average}
@@ -154,7 +155,8 @@ class Consistency:
             self._pool = self._make_pairs(batches)
         if s.target == "progressive":
             self._halve(step)
-        numbers = accumulated(self.loss, (self.student,), self._prepared, self.accelerator, batches, step, s.accumulate)
+        optimizers = [self._prepared[name] for name in self._rates]
+        numbers = accumulated(self.loss, (self.student,), optimizers, self.accelerator, batches, step, s.accumulate)
         self.average.update(self.modules["student"])
         return numbers
 
@@ -191,6 +193,8 @@ class Consistency:
         alone: the score model's loss only, during its warm-up.
         """
         noise = torch.randn(x.shape, generator=random).to(x)
+        if dropout := self.settings.matching.token_dropout:
+            text = shortened(text, self.empty, dropout, random)
         with torch.set_grad_enabled(not alone):
             sample = predict_sample(self.student, noise, torch.ones(len(noise), device=x.device), text, self.form)
         loss = score = self.matching.score_loss(sample, text, random)
@@ -240,11 +244,9 @@ class Consistency:
     def _prepare_matching(self, network: nn.Module) -> None:
         m = self.settings.matching
         self.matching = Matching(self.teacher.transformer, self.form, self.empty, m, self.accelerator)
-        own = torch.optim.Adam(network.parameters(), m.rate, MATCHING_BETAS, fused=True)
-        self._matching_rates = {"matching": m.rate, "score": m.score_rate}
-        self._matchers = {"matching": self.accelerator.prepare(own), "score": self.matching.optimizer}
         self.modules["score"] = self.matching.module
-        self.optimizers |= {"matching": own, "score": self.matching.optimizer.optimizer}
+        self._matching_rates = self._optimize("matching", network, m.optimizer, m.rate, MATCHING_BETAS)
+        self._score_rates = self._optimize("score", self.matching.module, m.optimizer, m.score_rate, MATCHING_BETAS)
 
     def _match(self, step: int, batches: Batches) -> dict[str, float]:
         """One step of the score model and, after its warm-up, of the student, which goes on from its average."""
@@ -252,13 +254,13 @@ class Consistency:
         if at == 0:
             self.average.copy_to(self.modules["student"])
             self.average.updates = 0
-        set_rates(self.optimizers, self._matching_rates, self.rate * cooled(at, s.matching.updates, s.cooldown))
         alone = at < s.matching.warmup
-        trained = ["score"] if alone else ["matching", "score"]
+        rates = self._score_rates if alone else self._matching_rates | self._score_rates
+        set_rates(self.optimizers, rates, self.rate * cooled(at, s.matching.updates, s.cooldown))
         numbers = accumulated(
             partial(self.matching_step, alone=alone),
             (self.student, self.matching.score),
-            [self._matchers[name] for name in trained],
+            [self._prepared[name] for name in rates],
             self.accelerator,
             batches,
             step,
@@ -278,19 +280,20 @@ class Consistency:
             self.average.copy_to(self.modules["previous"])
             self.average.updates = 0
 
-    def _optimizers(self, network: nn.Module) -> tuple[dict[str, float], dict[str, torch.optim.Optimizer]]:
-        s = self.settings
-        if s.optimizer == "adamw":
-            adamw = torch.optim.AdamW(network.parameters(), s.learning_rate, BETAS, weight_decay=s.weight_decay)
-            return {"student": s.learning_rate}, {"student": adamw}
-        matrices, rest = split_parameters(network, ["blocks"])
-        return (
-            {"muon": s.learning_rate, "adam": s.learning_rate * ADAM_SHARE},
-            {
-                "muon": Muon(matrices, s.learning_rate, decay=s.weight_decay),
-                "adam": torch.optim.AdamW(rest, s.learning_rate * ADAM_SHARE, BETAS, weight_decay=s.weight_decay),
-            },
-        )
+    def _optimize(
+        self, name: str, network: nn.Module, kind: str, rate: float, betas: tuple[float, float], decay: float = 0.0
+    ) -> dict[str, float]:
+        """Make what optimises a network for one loss; returns the rate of each of these optimisers by its name."""
+        if kind == "muon":
+            matrices, rest = split_parameters(network, ["blocks"])
+            rates = {f"{name}-muon": rate, f"{name}-adam": rate * ADAM_SHARE}
+            made = {f"{name}-muon": Muon(matrices, rate, decay=decay)}
+        else:
+            rest, rates, made = list(network.parameters()), {f"{name}-adam": rate}, {}
+        adam = f"{name}-adam"
+        self.optimizers |= made | {adam: torch.optim.AdamW(rest, rates[adam], betas, weight_decay=decay, fused=True)}
+        self._prepared |= {each: self.accelerator.prepare(self.optimizers[each]) for each in rates}
+        return rates
 
 
 def train_consistency(latents: Path, base: Path, out: Path, curves: Path, settings: ConsistencySettings) -> None:

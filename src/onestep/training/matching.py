@@ -6,7 +6,8 @@ frozen teacher, and a score model that starts as the teacher and keeps learning 
 noise to one sample, as a trajectory does; so noise between two modes may go to either, and need not land between them.
 
 Deviations: no pairs beside it (DMD's regression, which the initialisation by a trajectory replaces); the score model takes
-as many steps as the student, on the same samples (DMD2 takes five), at a higher rate.
+as many steps as the student, on the same samples (DMD2 takes five), at a higher rate; some captions lose words, because
+nothing but captions is needed here, and a student that sees whole captions alone learns those by heart.
 """
 
 import copy
@@ -20,6 +21,7 @@ from onestep.models.pipeline import Form, mix, predict_sample
 
 BETAS = (0.0, 0.99)
 LEVELS = (0.02, 0.98)  # noise levels at which the two are compared (DMD section 3.2)
+SHORTENED = 0.5  # share of a batch whose captions may lose words
 _LEAST = 0.05  # bound of the weight 1/t² of the score model's loss: it is the error of the velocity, but for t near 0
 
 
@@ -32,9 +34,7 @@ class Matching:
         """teacher: the base's transformer, frozen; empty: text states `[1, L, D]` of the empty caption, for guidance."""
         self.settings, self.accelerator, self.form = settings, accelerator, form
         self.teacher, self.empty = teacher, empty
-        score = copy.deepcopy(teacher).train().requires_grad_(True)
-        optimizer = torch.optim.Adam(score.parameters(), settings.score_rate, BETAS, fused=True)
-        self.score, self.optimizer = accelerator.prepare(score, optimizer)
+        self.score = accelerator.prepare(copy.deepcopy(teacher).train().requires_grad_(True))
 
     @property
     def module(self) -> nn.Module:
@@ -66,6 +66,16 @@ class Matching:
         low, high = LEVELS
         t = (low + (high - low) * torch.rand(len(x), generator=random)).to(x.device)
         return mix(x, torch.randn(x.shape, generator=random).to(x), t), t
+
+
+def shortened(text: Tensor, empty: Tensor, dropout: float, random: torch.Generator) -> Tensor:
+    """Text states `[B, L, D]`, where in the first half of the batch each token gives way with probability `dropout`.
+
+    What takes its place is the state that the empty caption `[1, L, D]` has there.
+    """
+    count = int(SHORTENED * len(text))
+    gone = (torch.rand((count, text.shape[1], 1), generator=random) < dropout).to(text.device)
+    return torch.cat([torch.where(gone, empty.to(text), text[:count]), text[count:]])
 
 
 def guided(
