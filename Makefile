@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo full server doctor test test-slow lint typecheck clean
+.PHONY: help setup demo full long server doctor test test-slow lint typecheck clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,7 +37,9 @@ demo: setup ## footage to a one-step model, with pictures and numbers
 	@echo "its record   $(BIN)/onestep lineage show onestep (docs/audit.md is the auditor's walk)"
 	@echo "try it       $(BIN)/onestep generate 'a small red circle bouncing on teal' --model models/onestep --out clip.mp4"
 
-full: setup ## the demo's model on 512 captions, as a DVC experiment: profiles/full.yaml over params.yaml
+full: ## the demo's model on 512 captions, as a DVC experiment: profiles/full.yaml over params.yaml
+long: ## a deeper student, trained for an hour and more, on 512 captions: profiles/long.yaml over params.yaml
+full long: setup
 	@since=$$(date +%s); $(BIN)/dvc exp run --name $@ $$($(BIN)/onestep profile profiles/$@.yaml) && echo && $(BIN)/onestep times --since $$since
 
 server: setup ## Prefect on this machine: server, pools, limits, automation, deployments, workers; says where its page is

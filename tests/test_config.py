@@ -36,7 +36,7 @@ def test_the_shipped_settings_are_legal() -> None:
     assert load_params(SHIPPED).ingest.frames == nearest_frames(load_params(SHIPPED).ingest.frames)
 
 
-@pytest.mark.parametrize("name", ["full"])
+@pytest.mark.parametrize("name", ["full", "long"])
 def test_the_shipped_profiles_are_legal_and_change_what_they_name(name: str, content: dict[str, Any]) -> None:
     said = overrides(SHIPPED.parent / "profiles" / f"{name}.yaml", SHIPPED)
     for change in said:
