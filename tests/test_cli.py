@@ -93,7 +93,7 @@ def test_a_missing_settings_file_is_one_sentence(tmp_path, monkeypatch, capsys) 
         (["samples", "nowhere", "clips", "p.json", "--name", "onestep", "--out", "s"], "p.json does not exist"),
         (
             ["report", "m.json", "s", "--clips", "c", "--latency", "l.json", "--verdict", "v.json", "--curves", "curves",
-             "--picture", "p.gif", "--out", "r.html"],
+             "--per-prompt", "p.parquet", "--picture", "p.gif", "--out", "r.html"],
             "m.json does not exist",
         ),
         (["generate", "a red circle", "--model", "nowhere", "--out", "clip.mp4"], "nowhere is not a diffusers pipeline"),

@@ -267,6 +267,7 @@ def report(
     latency: Annotated[Path, typer.Option(help="latency.json")],
     verdict: Annotated[Path, typer.Option(help="verdict.json")],
     curves: Annotated[Path, typer.Option(help="Folder that holds each training stage's curves.")],
+    per_prompt: Annotated[Path, typer.Option(help="per_prompt.parquet")],
     picture: Annotated[Path, typer.Option(help="GIF of the same videos.")],
     out: Out,
     params: ParamsFile = PARAMS,
@@ -276,7 +277,7 @@ def report(
 
     folders = {folder.name: folder for folder in sorted(curves.glob("*")) if folder.is_dir()}
     settings = _params(params).evaluate
-    write_report(metrics, samples, clips, out, settings, latency, verdict, folders)
+    write_report(metrics, samples, clips, out, settings, latency, verdict, folders, per_prompt)
     write_picture(metrics, samples, clips, picture, settings)
 
 

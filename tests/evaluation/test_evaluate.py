@@ -216,7 +216,8 @@ def page(reports, samples, clips, settings, tmp_path_factory):
     out = folder / "report.html"
     latency, verdict = folder / "latency.json", folder / "verdict.json"
     stages = {"adversarial": folder / "curves"}
-    write_report(reports / "metrics.json", samples, clips, out, settings, latency, verdict, stages)
+    every = reports / "per_prompt.parquet"
+    write_report(reports / "metrics.json", samples, clips, out, settings, latency, verdict, stages, every)
     return out.read_text(encoding="utf-8")
 
 
@@ -244,6 +245,7 @@ def test_the_page_holds_verdict_latency_curves_and_what_was_not_measured(page):
         "evaluate.text_model",
         "Quality over steps",
         "Preference, counted",
+        "Words that are missed",
         "−38.5",
     ):
         assert part in page

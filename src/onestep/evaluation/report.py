@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from onestep.config import EvaluateSettings
 from onestep.data.clips import load_frames
@@ -15,6 +16,7 @@ from onestep.evaluation.gallery import inline_animation, side_by_side
 from onestep.evaluation.metrics import METRICS, metric_named
 from onestep.evaluation.preference import PUBLISHED, QUESTIONS
 from onestep.evaluation.samples import Samples, read_samples
+from onestep.evaluation.words import missed_words
 from onestep.storage import read_json, replacing
 
 REAL_VAE = "real-vae"
@@ -29,6 +31,7 @@ _TABLES = {
 }
 _COMPARED = ("frechet_video_distance", "patch_frechet_distance", "attribute_accuracy", "structural_stability")
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif"}
+_WORDS = 8
 _TILE_PX = 112
 _PICTURE_TILE_PX = 128
 _PICTURE_ROWS = 4
@@ -43,11 +46,13 @@ def write_report(
     latency: Path | None = None,
     verdict: Path | None = None,
     curves: Mapping[str, Path] | None = None,
+    per_prompt: Path | None = None,
 ) -> None:
     """Write the page to `out`; it needs no other file and no network.
 
     metrics: `metrics.json`; latency, verdict: their JSON files where they exist; curves: the folder of dvclive's
-    curves and sample sheets of each training stage, by the stage's name.
+    curves and sample sheets of each training stage, by the stage's name; per_prompt: `per_prompt.parquet`, for the words
+    that are missed.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -66,6 +71,7 @@ def write_report(
         charts=_step_charts(numbers),
         compared=_comparisons(numbers),
         preference=_preference(numbers),
+        words=_words(numbers, per_prompt),
         latency=_latency(_optional(latency), in_order(numbers)),
         verdict=_optional(verdict),
         training=_training(curves or {}),
@@ -236,6 +242,16 @@ def _comparisons(numbers: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": [metrics[place] for place in kept],
         "rows": [{"other": row["other"], "cells": [row["cells"][place] for place in kept]} for row in rows],
     }
+
+
+def _words(numbers: Mapping[str, Any], per_prompt: Path | None) -> dict[str, Any] | None:
+    """The words that the candidate misses more often than its opponent in preference, else than the best teacher."""
+    if per_prompt is None or CANDIDATE not in numbers["models"]:
+        return None
+    against = numbers.get("gsb", {}).get("against") or best_teacher(numbers)
+    models = [name for name in (CANDIDATE, against, *CEILINGS) if name and name in numbers["models"]]
+    found = missed_words(pd.read_parquet(per_prompt), models, _WORDS)
+    return {"models": models, "rows": found} if found else None
 
 
 def _preference(numbers: Mapping[str, Any]) -> dict[str, Any] | None:

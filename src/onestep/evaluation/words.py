@@ -1,0 +1,42 @@
+"""Which words of the captions are missed: an average over all words hides one that a model never learned to show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word that captions ask for, and the share of its clips, in [0, 1], in which the judge sees it, by model."""
+
+    word: str
+    attribute: str
+    clips: int
+    shares: dict[str, float]
+
+
+def missed_words(per_prompt: pd.DataFrame, models: Sequence[str], most: int) -> list[Word]:
+    """The words by which the first of the models falls behind the second by the most clips, at most `most` of them.
+
+    per_prompt: `per_prompt.parquet`, one row per model and prompt. With one model alone, what it misses counts.
+    """
+    prefix = "asked_"
+    found = []
+    for column in (name for name in map(str, per_prompt.columns) if name.startswith(prefix)):
+        attribute = column.removeprefix(prefix)
+        hit = f"attribute_accuracy_{attribute}"
+        if hit not in per_prompt:  # the judge does not know every word of this attribute
+            continue
+        shares = per_prompt.pivot_table(index=column, columns="model", values=hit)
+        clips = per_prompt[per_prompt["model"] == models[0]].groupby(column).size().to_dict()
+        found += [
+            Word(str(word), attribute, int(clips[word]), {model: float(row[model]) for model in models})
+            for word, row in shares.iterrows()
+        ]
+    return sorted(found, key=lambda word: _behind(word, models))[:most]
+
+
+def _behind(word: Word, models: Sequence[str]) -> float:
+    other = word.shares[models[1]] if len(models) > 1 else 1.0
+    return word.clips * (word.shares[models[0]] - other)
