@@ -23,10 +23,10 @@ SEEN = table(
 
 
 def test_the_word_that_costs_most_clips_against_the_other_model_comes_first() -> None:
-    first, second, third = missed_words(SEEN, ["ours", "teacher"], 8)
+    first, second = missed_words(SEEN, ["ours", "teacher"], 8)
     assert (first.word, first.attribute, first.clips) == ("bouncing", "motion", 4)
     assert first.shares == {"ours": 0.25, "teacher": 0.75}
-    assert [second.word, third.word] == ["rising", "falling"]
+    assert second.word == "rising"  # as often as the teacher; "falling" it never misses
 
 
 def test_a_model_alone_is_held_against_every_clip_and_no_more_words_are_told_than_asked_for() -> None:

@@ -20,6 +20,7 @@ def missed_words(per_prompt: pd.DataFrame, models: Sequence[str], most: int) -> 
     """The words by which the first of the models falls behind the second by the most clips, at most `most` of them.
 
     per_prompt: `per_prompt.parquet`, one row per model and prompt. With one model alone, what it misses counts.
+    A word that the first model never misses is left out.
     """
     prefix = "asked_"
     found = []
@@ -34,7 +35,8 @@ def missed_words(per_prompt: pd.DataFrame, models: Sequence[str], most: int) -> 
             Word(str(word), attribute, int(clips[word]), {model: float(row[model]) for model in models})
             for word, row in shares.iterrows()
         ]
-    return sorted(found, key=lambda word: _behind(word, models))[:most]
+    missed = [word for word in found if word.shares[models[0]] < 1]
+    return sorted(missed, key=lambda word: _behind(word, models))[:most]
 
 
 def _behind(word: Word, models: Sequence[str]) -> float:
