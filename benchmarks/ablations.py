@@ -192,29 +192,40 @@ def runs(sets: Sequence[Ablation], seeds: Sequence[int] | None) -> Iterator[Run]
         for seed in seeds or ablation.seeds:
             name, settings = ablation.experiment(seed), params_of(ablation, seed)
             entry = kept.get(name, {})
-            if (entry.get("code"), entry.get("params")) == (code_of("HEAD"), _hash(settings)):
-                yield Run(ablation, seed, entry["metrics"], entry["failure"], entry["events"])
+            if not _current(entry, settings):
+                entry = {}
+            if entry.get("metrics"):
+                yield Run(ablation, seed, entry["metrics"], events=entry["events"])
             elif ref := finished(name, settings):
                 yield Run(ablation, seed, json.loads(git("show", f"{ref}:{METRICS}")), events=guarded(ref))
             else:
-                yield Run(ablation, seed, None, failure(name) if states.get(name) == "Failed" else None)
+                failed = failure(name) if states.get(name) == "Failed" else entry.get("failure")
+                yield Run(ablation, seed, None, failed)
 
 
 def keep(found: Sequence[Run]) -> None:
     """Put what is finished into the file of results, each with what tells whether it is still of this code."""
     kept = read_json(RESULTS) if RESULTS.is_file() else {}
     for run in found:
+        name, settings = run.ablation.experiment(run.seed), params_of(run.ablation, run.seed)
+        there = kept.get(name, {})
+        if _current(there, settings) and there["metrics"]:
+            continue  # with the commit that it ran at
         if run.metrics or run.failure:
-            kept[run.ablation.experiment(run.seed)] = {
+            kept[name] = {
                 "commit": git("rev-parse", "HEAD").strip(),
                 "code": code_of("HEAD"),
-                "params": _hash(params_of(run.ablation, run.seed)),
+                "params": _hash(settings),
                 "changes": run.ablation.changes(run.seed),
                 "metrics": _kept(run.metrics) if run.metrics else None,
                 "failure": run.failure,
                 "events": run.events,
             }
     write_json(RESULTS, dict(sorted(kept.items())))
+
+
+def _current(entry: Mapping[str, Any], settings: Params) -> bool:
+    return (entry.get("code"), entry.get("params")) == (code_of("HEAD"), _hash(settings))
 
 
 def _kept(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,6 +105,15 @@ def test_every_set_and_seed_runs_once_and_the_page_says_what_came_of_it(project,
     ablate(monkeypatch)
     assert (project / "docs" / "ablations.md").read_text().endswith("## What was learned\n\nMuch.\n")
 
+    # A failure that the file keeps does not hide what came of a second try.
+    results = project / "docs" / "results" / "ablations.json"
+    content = json.loads(results.read_text())
+    content["ablation-default-1"] |= {"metrics": None, "failure": "onestep: the disk is full"}
+    results.write_text(json.dumps(content))
+    ablate(monkeypatch, "--report")
+    assert json.loads(results.read_text())["ablation-default-1"]["failure"] is None
+    capsys.readouterr()
+
     # What is finished is in a file that can be committed, so that another clone, without DVC's experiments, knows it too.
     kept = json.loads((project / "docs" / "results" / "ablations.json").read_text())
     assert kept["ablation-published-2"]["changes"]["adversarial"]["loss"] == "non-saturating"
