@@ -3,8 +3,8 @@
     python benchmarks/tables.py               # README.md
     python benchmarks/tables.py docs/page.md
 
-A table stands between two marks: `<!-- models of FILE: NAME, NAME -->` (also `differences of`, `preference of`) and
-`<!-- end -->`. What is between them is written anew.
+A table stands between two marks: `<!-- models of FILE: NAME, NAME -->` (also `differences of`, `preference of`; `runs of
+FILE, FILE: NAME` has a row for each file) and `<!-- end -->`. What is between them is written anew.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 from onestep.storage import replacing
 
 MARK = re.compile(
-    r"(?P<mark><!-- (?P<kind>\w+) of (?P<file>[^:]+): (?P<names>[^>]+) -->\n)(?P<old>.*?)(?P<end><!-- end -->)",
+    r"(?P<mark><!-- (?P<kind>\w+) of (?P<files>[^:]+): (?P<names>[^>]+) -->\n)(?P<old>.*?)(?P<end><!-- end -->)",
     re.DOTALL,
 )
 CANDIDATE, REAL = "onestep", "real"
@@ -27,6 +27,9 @@ DISTANCES = {
 }
 ACCURACY = {"attribute_accuracy": ("attribute accuracy", 3)}
 QUESTIONS = ("fidelity", "structure", "text")
+
+
+RATIO = "frechet_video_distance"
 
 
 class TableError(ValueError):
@@ -71,7 +74,24 @@ def preference(metrics: Mapping[str, Any], names: Sequence[str]) -> Iterator[lis
         yield [name, *(interval(cell, 0, signed=True) for cell in percent)]
 
 
-KINDS = {"models": models, "differences": differences, "preference": preference}
+def runs(results: Mapping[str, Mapping[str, Any]], against: str) -> Iterator[list[str]]:
+    """The candidate of each file against one model: quotient of the distances, GSB in percent, shares of real."""
+    heads = [*(f"{question}, %" for question in QUESTIONS), "diversity of real", "motion of real"]
+    yield [f"against {against}", "Fréchet video distance, ratio", *heads]
+    for file, metrics in results.items():
+        one, other, real = (metrics["models"][name] for name in (CANDIDATE, against, REAL))
+        _, (_, *answers) = preference(metrics, [against])
+        yield [
+            f"[{Path(file).stem}]({file})",
+            number(one[RATIO]["value"] / other[RATIO]["value"], 2),
+            *answers,
+            *(number(one[m]["value"] / real[m]["value"], 2) for m in ("diversity", "motion")),
+        ]
+
+
+ONE_FILE = {"models": models, "differences": differences, "preference": preference}
+RUNS = "runs"
+KINDS = (*ONE_FILE, RUNS)
 
 
 def number(value: float, digits: int, signed: bool = False) -> str:
@@ -89,16 +109,22 @@ def filled(page: Path) -> str:
     """The page with every marked table written anew; raises `TableError`."""
 
     def table(found: re.Match[str]) -> str:
-        mark, kind, names = found["mark"].strip(), found["kind"], [name.strip() for name in found["names"].split(",")]
+        mark, kind = found["mark"].strip(), found["kind"]
+        files, names = ([part.strip() for part in found[group].split(",")] for group in ("files", "names"))
         if kind not in KINDS:
             raise TableError(f"{page}: {mark}: no table {kind!r}; known are {', '.join(KINDS)}")
-        try:
-            metrics = json.loads((page.parent / found["file"]).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise TableError(f"{page}: {mark}: {found['file']} does not exist") from None
-        if missing := [name for name in names if name not in metrics["models"]]:
-            raise TableError(f"{page}: {mark}: no model {missing[0]!r}; known are {', '.join(metrics['models'])}")
-        head, *rows = KINDS[kind](metrics, names)
+        results: dict[str, Any] = {}
+        for file in files:
+            try:
+                results[file] = json.loads((page.parent / file).read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                raise TableError(f"{page}: {mark}: {file} does not exist") from None
+            known = results[file]["models"]
+            if missing := [name for name in names if name not in known]:
+                raise TableError(f"{page}: {mark}: no model {missing[0]!r} in {file}; known are {', '.join(known)}")
+        if len(names if kind == RUNS else files) > 1:
+            raise TableError(f"{page}: {mark}: {kind} takes one {'model' if kind == RUNS else 'file'}")
+        head, *rows = runs(results, names[0]) if kind == RUNS else ONE_FILE[kind](results[files[0]], names)
         lines = [head, ["---"] * len(head), *rows]
         return found["mark"] + "".join(f"| {' | '.join(line)} |\n" for line in lines) + found["end"]
 

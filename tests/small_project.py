@@ -38,6 +38,7 @@ SMALL: dict[str, dict[str, Any]] = {
             "updates": 2,
             "warmup": 1,
             "guidance_scale": 2.0,
+            "token_exchange": 0.25,
             "token_dropout": 0.25,
             "optimizer": "muon",
             "rate": 1e-3,

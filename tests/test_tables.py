@@ -51,6 +51,7 @@ def page(tmp_path: Path) -> Path:
         ),
         ("differences", "| teacher-2 | −0.50 [−1.50, +0.50] | −0.50 [−1.50, +0.50] | −0.500 [−1.500, +0.500] |"),
         ("preference", "| teacher-2 | +10 [−90, +110] | +10 [−90, +110] | +10 [−90, +110] |"),
+        ("runs", "| [m](m.json) | 0.50 | +10 [−90, +110] | +10 [−90, +110] | +10 [−90, +110] | 0.33 | 0.33 |"),
     ],
 )
 def test_a_table_is_written_anew_and_what_is_around_it_stays(page: Path, kind: str, row: str) -> None:
@@ -66,9 +67,11 @@ def test_a_table_is_written_anew_and_what_is_around_it_stays(page: Path, kind: s
 @pytest.mark.parametrize(
     ("mark", "said"),
     [
-        ("modles of m.json: teacher-2", "no table 'modles'; known are models, differences, preference"),
+        ("modles of m.json: teacher-2", "no table 'modles'; known are models, differences, preference, runs"),
         ("models of n.json: teacher-2", "n.json does not exist"),
-        ("models of m.json: teacher-3", "no model 'teacher-3'; known are onestep, teacher-2, real"),
+        ("models of m.json: teacher-3", "no model 'teacher-3' in m.json; known are onestep, teacher-2, real"),
+        ("runs of m.json, m.json: teacher-2, real", "runs takes one model"),
+        ("models of m.json, m.json: teacher-2", "models takes one file"),
     ],
 )
 def test_a_mark_that_asks_for_what_is_not_there_is_named(page: Path, mark: str, said: str) -> None:

@@ -140,6 +140,7 @@ class MatchingSettings(Settings):
     updates: Annotated[int, Field(ge=0)]
     warmup: Annotated[int, Field(ge=0)]
     guidance_scale: Annotated[float, Field(ge=1.0)]
+    token_exchange: Share
     token_dropout: Share
     optimizer: Literal["adamw", "muon"]
     rate: Positive

@@ -8,8 +8,8 @@ from tests.tiny import save_latents, save_pipeline
 CONSISTENCY = ConsistencySettings(
     seed=1, target="consistency", updates=6, batch=3, accumulate=1, optimizer="adamw", learning_rate=1e-3, weight_decay=0.01,
     warmup=2, cooldown=0.0, levels=4, pairs=8, teacher_steps=2, guidance_scale=2.0, depth_repeats=1, depth_tied=False,
-    matching=MatchingSettings(updates=0, warmup=1, guidance_scale=2.0, token_dropout=0.5, optimizer="adamw", rate=1e-3,
-                              score_rate=1e-3),
+    matching=MatchingSettings(updates=0, warmup=1, guidance_scale=2.0, token_exchange=0.5, token_dropout=0.5,
+                              optimizer="adamw", rate=1e-3, score_rate=1e-3),
     ema=0.9, precision="fp32", samples_every=3, checkpoint_every=2,
 )  # fmt: skip
 GUARD = GuardSettings(window=2, one_sided=0.0, gap=1e6, floor=0.0, rollbacks=1, rate_factor=0.5)

@@ -7,11 +7,18 @@ from torch import Tensor, nn
 
 from onestep.config import MatchingSettings
 from onestep.training.loop import make_accelerator, seeded
-from onestep.training.matching import LEVELS, Matching, shortened
+from onestep.training.matching import LEVELS, Matching, altered
 
 MEAN, SPREAD = 0.7, 0.5
 SETTINGS = MatchingSettings(
-    updates=2, warmup=1, guidance_scale=1.0, token_dropout=0.0, optimizer="adamw", rate=0.01, score_rate=0.02
+    updates=2,
+    warmup=1,
+    guidance_scale=1.0,
+    token_exchange=0.0,
+    token_dropout=0.0,
+    optimizer="adamw",
+    rate=0.01,
+    score_rate=0.02,
 )
 TEXT = torch.zeros(256, 1, 1)
 
@@ -114,11 +121,27 @@ def test_student_comes_to_the_teacher_s_distribution() -> None:
 
 def test_half_of_the_captions_lose_words_and_the_others_none() -> None:
     text, empty = torch.randn(64, 16, 4), torch.randn(1, 16, 4)
-    short = shortened(text, empty, 0.25, seeded("words"))
+    short = altered(text, empty, SETTINGS.model_copy(update={"token_dropout": 0.25}), seeded("words"))
     kept, gone = ((short == states).all(dim=2) for states in (text, empty.expand_as(text)))
     assert (kept ^ gone).all()
     assert kept[32:].all()
     assert gone[:32].float().mean().item() == pytest.approx(0.25, abs=0.06)
+
+
+def test_half_of_the_captions_take_words_of_another_at_the_same_place() -> None:
+    text, empty = torch.randn(64, 16, 4), torch.randn(1, 16, 4)
+    settings = SETTINGS.model_copy(update={"token_exchange": 0.5, "token_dropout": 0.5})
+    mixed = altered(text, empty, settings, seeded("words"))
+    own, another, gone = ((mixed == s).all(dim=2) for s in (text, text.roll(1, dims=0), empty.expand_as(text)))
+    assert (own | another | gone).all()
+    assert own[32:].all()
+    for share, states in ((0.5, gone), (0.25, another), (0.25, own)):  # of what is exchanged, half is left out then
+        assert states[:32].float().mean().item() == pytest.approx(share, abs=0.07)
+
+
+def test_captions_stay_whole_without_either() -> None:
+    text = torch.randn(8, 16, 4)
+    assert torch.equal(altered(text, torch.randn(1, 16, 4), SETTINGS, seeded("words")), text)
 
 
 def test_teacher_takes_no_gradient() -> None:

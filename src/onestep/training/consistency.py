@@ -33,7 +33,7 @@ from onestep.models.pipeline import Form, VideoPipeline, load_pipeline, mix, pre
 from onestep.training.loop import Batches, accumulated, cooled, make_accelerator, run, seeded, set_rates
 from onestep.training.losses import consistency_loss
 from onestep.training.matching import BETAS as MATCHING_BETAS
-from onestep.training.matching import Matching, guided, shortened
+from onestep.training.matching import Matching, altered, guided
 from onestep.training.muon import Muon, split_parameters
 from onestep.training.stage import open_stage, save_model
 
@@ -193,8 +193,7 @@ class Consistency:
         alone: the score model's loss only, during its warm-up.
         """
         noise = torch.randn(x.shape, generator=random).to(x)
-        if dropout := self.settings.matching.token_dropout:
-            text = shortened(text, self.empty, dropout, random)
+        text = altered(text, self.empty, self.settings.matching, random)
         with torch.set_grad_enabled(not alone):
             sample = predict_sample(self.student, noise, torch.ones(len(noise), device=x.device), text, self.form)
         loss = score = self.matching.score_loss(sample, text, random)

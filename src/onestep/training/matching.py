@@ -6,8 +6,9 @@ frozen teacher, and a score model that starts as the teacher and keeps learning 
 noise to one sample, as a trajectory does; so noise between two modes may go to either, and need not land between them.
 
 Deviations: no pairs beside it (DMD's regression, which the initialisation by a trajectory replaces); the score model takes
-as many steps as the student, on the same samples (DMD2 takes five), at a higher rate; some captions lose words, because
-nothing but captions is needed here, and a student that sees whole captions alone learns those by heart.
+as many steps as the student, on the same samples (DMD2 takes five), at a higher rate; some captions lose words or take
+some of another caption's, because nothing but captions is needed here, the teacher has an answer to any of them, and a
+student that sees the footage's captions alone learns those by heart.
 """
 
 import copy
@@ -21,7 +22,7 @@ from onestep.models.pipeline import Form, mix, predict_sample
 
 BETAS = (0.0, 0.99)
 LEVELS = (0.02, 0.98)  # noise levels at which the two are compared (DMD section 3.2)
-SHORTENED = 0.5  # share of a batch whose captions may lose words
+ALTERED = 0.5  # share of a batch whose captions may lose or exchange words
 _LEAST = 0.05  # bound of the weight 1/t² of the score model's loss: it is the error of the velocity, but for t near 0
 
 
@@ -68,14 +69,22 @@ class Matching:
         return mix(x, torch.randn(x.shape, generator=random).to(x), t), t
 
 
-def shortened(text: Tensor, empty: Tensor, dropout: float, random: torch.Generator) -> Tensor:
-    """Text states `[B, L, D]`, where in the first half of the batch each token gives way with probability `dropout`.
+def altered(text: Tensor, empty: Tensor, settings: MatchingSettings, random: torch.Generator) -> Tensor:
+    """Text states `[B, L, D]`, where in the first half of the batch tokens give way to others at the same place.
 
-    What takes its place is the state that the empty caption `[1, L, D]` has there.
+    First, each with probability `token_exchange`, to the token that the caption before has there; then, with probability
+    `token_dropout`, to the one of the empty caption `[1, L, D]`.
     """
-    count = int(SHORTENED * len(text))
-    gone = (torch.rand((count, text.shape[1], 1), generator=random) < dropout).to(text.device)
-    return torch.cat([torch.where(gone, empty.to(text), text[:count]), text[count:]])
+    count = int(ALTERED * len(text))
+    some, rest = text[:count], text[count:]
+    for probability, other in (
+        (settings.token_exchange, text.roll(1, dims=0)[:count]),
+        (settings.token_dropout, empty.to(text)),
+    ):
+        if probability:
+            gone = (torch.rand((count, text.shape[1], 1), generator=random) < probability).to(text.device)
+            some = torch.where(gone, other, some)
+    return torch.cat([some, rest])
 
 
 def guided(
