@@ -104,14 +104,15 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=200)
     parser.add_argument("--every", type=int, default=25, help="updates between two looks at the samples")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
-    parser.add_argument("--rate-factor", type=float, default=1.0, help="on both learning rates")
+    parser.add_argument("--generator-factor", type=float, default=1.0, help="on the generator's learning rate")
+    parser.add_argument("--discriminator-factor", type=float, default=1.0, help="on the discriminator's learning rate")
     options = parser.parse_args()
-    faster = options.rate_factor
+    factors = {"generator": options.generator_factor, "discriminator": options.discriminator_factor}
     runs = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
     for form, settings in forms().items():
         if form in options.forms:
-            kind = form if faster == 1 else f"{form}, rates x {faster:g}"
-            rates = {rate: faster * getattr(settings, rate) for rate in ("generator_lr", "discriminator_lr")}
+            kind = ", ".join([form, *(f"{who} x {factor:g}" for who, factor in factors.items() if factor != 1)])
+            rates = {f"{who}_lr": factor * getattr(settings, f"{who}_lr") for who, factor in factors.items()}
             for name, changed in ((kind, {}), (f"{kind}, no penalty", NO_PENALTY)):
                 print(name)
                 runs[name] = train(settings.model_copy(update=rates | changed), options.updates, options.every)
