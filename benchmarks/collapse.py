@@ -56,7 +56,7 @@ def train(settings: AdversarialSettings, updates: int, every: int) -> dict[str, 
     batches = Batches(opened.training, settings.batch, accelerator, settings.seed)
     clips, judge = Path("data/clips"), Path("models/judge")
     measure = development_measure(student, opened.dev, clips, judge, settings.evaluate_clips, settings.seed)
-    watch = Watch(measure, every, settings.select, settings.guard)
+    watch = Watch(measure, every, settings.select, settings.certainty, settings.guard)
     name = next(iter(method.averages))
     curve: list[dict[str, Any]] = []
     history: list[dict[str, float]] = []

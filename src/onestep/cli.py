@@ -136,13 +136,14 @@ def adversarial(
         Path, typer.Option(help="Folder of the clips: dev captions and real clips to look at samples by.")
     ],
     judge: Annotated[Path, typer.Option(help="Folder of the judge.")],
+    margins: Annotated[Path, typer.Option(help="File of the margins, for the fidelity of samples.")],
     params: ParamsFile = PARAMS,
 ) -> None:
     """Adversarial post-training against real clips (APT section 3.3): the one-step model."""
     from onestep.evaluation.development import watch_with
     from onestep.training.adversarial import train_adversarial
 
-    settings, watch = _params(params).adversarial, watch_with(clips, judge)
+    settings, watch = _params(params).adversarial, watch_with(clips, judge, margins)
     train_adversarial(latents, base, consistency, out, discriminator, curves, settings, watch)
 
 

@@ -234,6 +234,7 @@ class AdversarialSettings(Settings):
     evaluate_every: Count
     evaluate_clips: Annotated[int, Field(ge=8)]
     select: dict[Metric, float]
+    certainty: Share
     guard: GuardSettings
     precision: Precision
     samples_every: Count

@@ -1,6 +1,6 @@
-from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -9,7 +9,7 @@ from onestep.config import AdversarialSettings, GuardSettings
 from onestep.storage import read_json, sha256_folder
 from onestep.training.adversarial import EVENTS, train_adversarial
 from onestep.training.loop import TrainingFailed
-from onestep.training.watch import Measure, Watch
+from onestep.training.watch import Generate, Measure, Seen, Watch
 from tests.training.conftest import ADVERSARIAL, GUARD
 from tests.training.test_resume import WEIGHTS, Killed, interrupted
 
@@ -28,14 +28,15 @@ def train(
 def scripted(*looks: dict[str, float]) -> Measure:
     """Metrics by turn, each for every average, whatever the samples are; the first is of the start, where all are one."""
     waiting = [looks[0], *(look for look in looks[1:] for _ in ADVERSARIAL.ema)] if looks else []
-    return lambda generate: waiting.pop(0)
+    return lambda generate: Seen(waiting.pop(0))
 
 
-def by_samples() -> Callable[..., dict[str, float]]:
-    def measure(generate) -> dict[str, float]:
+def by_samples() -> Measure:
+    def measure(generate) -> Seen:
         noise = torch.randn((2, 4, 2, 4, 4), generator=torch.Generator().manual_seed(0))
         states = torch.randn((2, 16, 16), generator=torch.Generator().manual_seed(1))
-        return {"score": generate(noise, states).square().mean().item()}
+        score = generate(noise, states).square().mean().item()
+        return Seen({"score": score}, {"score": np.linspace(0.9, 1.1, 5) * score})
 
     return measure
 
@@ -63,6 +64,28 @@ def test_a_run_that_only_gets_worse_saves_what_it_started_from(base: Path, laten
     assert all(torch.equal(started[key], saved[key]) for key in started)
 
 
+class Alone:
+    """A method with one average, whose samples nobody looks at."""
+
+    rate = 1.0
+
+    def generators(self) -> dict[str, Generate]:
+        return {"ema": lambda noise, text: noise}
+
+
+@pytest.mark.parametrize(("certainty", "kept"), [(0.5, [0, 1, 3]), (0.75, [0, 3]), (1.0, [0])])
+def test_what_is_better_by_chance_alone_does_not_take_the_bests_place(certainty: float, kept: list[int]) -> None:
+    looks = [
+        Seen({"score": 1.0}, {"score": np.array([1.0, 1.0, 1.0, 1.0])}),
+        Seen({"score": 0.9}, {"score": np.array([0.5, 0.7, 1.1, 1.3])}),  # better in half of the resamples
+        Seen({"score": 1.1}, {"score": np.array([1.1, 1.1, 1.1, 1.1])}),
+        Seen({"score": 0.8}, {"score": np.array([0.4, 0.6, 0.8, 1.4])}),  # in three of four
+    ]
+    watch = Watch(lambda generate: looks[len(watch.looks)], 1, {"score": 1.0}, certainty, STRICT)
+    assert [step for step in range(len(looks)) if watch.look(step, Alone())[0]] == kept
+    assert watch.best is not None and watch.best["step"] == kept[-1]
+
+
 def test_no_look_is_spent_on_updates_that_leave_the_generator_alone(base: Path, latents: Path, tmp_path: Path) -> None:
     settings = ADVERSARIAL.model_copy(update={"discriminator_warmup": 3})
     train(tmp_path, "out", base, latents, settings, by_samples())
@@ -72,7 +95,7 @@ def test_no_look_is_spent_on_updates_that_leave_the_generator_alone(base: Path, 
 
 
 def test_a_watched_run_makes_the_same_updates_as_an_unwatched_one(base: Path, latents: Path, tmp_path: Path) -> None:
-    def noisy(generate) -> dict[str, float]:
+    def noisy(generate) -> Seen:
         torch.rand(7)
         return by_samples()(generate)
 
@@ -123,7 +146,7 @@ def test_without_a_watch_a_number_that_is_not_finite_ends_the_run(base: Path, la
     ],
 )
 def test_the_losses_that_count_as_a_collapse(losses: list[dict[str, float]], reason: str | None) -> None:
-    found = Watch(scripted(), 1, {}, STRICT).trouble(losses)
+    found = Watch(scripted(), 1, {}, 0.95, STRICT).trouble(losses)
     assert (found is None) if reason is None else (reason in found)
 
 
@@ -149,10 +172,10 @@ def test_a_run_resumed_after_a_rollback_equals_uninterrupted_run(
     def measure() -> Measure:
         seen: list[int] = []
 
-        def look(generate) -> dict[str, float]:
+        def look(generate) -> Seen:
             seen.append(1)
             collapsed = 3 < len(seen) <= 5 and first
-            return by_samples()(generate) | {"diversity": 0.1 if collapsed else 1.0}
+            return Seen(by_samples()(generate).metrics | {"diversity": 0.1 if collapsed else 1.0})
 
         return look
 

@@ -12,35 +12,49 @@ import torch
 from onestep.config import AdversarialSettings
 from onestep.data.clips import load_frames, read_index
 from onestep.data.latents import LatentSet
-from onestep.evaluation.distances import Draws, FrechetDistance, Moments, diversity, make_draws
+from onestep.evaluation.distances import Estimate, FrechetDistance, Moments, diversity, make_draws, mean_of
 from onestep.evaluation.judge import load_judge
 from onestep.evaluation.measuring import make_ruler, measure
+from onestep.evaluation.preference import Margins, fidelity, read_margins, texture
 from onestep.models.pipeline import VideoPipeline
+from onestep.storage import sha256_folder
 from onestep.training.adversarial import WatchWith
 from onestep.training.loop import seeded
-from onestep.training.watch import Generate, Measure
+from onestep.training.watch import Generate, Measure, Seen
 
 _REFERENCE = 256  # real clips of the dev and train splits that samples are compared with
+_RESAMPLES = 200  # of the prompts
 _BATCH = 16  # clips decoded at once
 _FAINT = 1e-6  # so that real clips without motion divide by something
 
 
-def watch_with(clips: Path, judge: Path) -> WatchWith:
-    """What the adversarial stage needs to look at its samples: clips give captions' attributes and the reference."""
+def watch_with(clips: Path, judge: Path, margins: Path) -> WatchWith:
+    """What the adversarial stage needs to look at its samples: clips give captions' attributes and the reference.
+
+    margins: where fidelity's whitening stands; without ones that fit, fidelity is not measured.
+    """
 
     def make(pipeline: VideoPipeline, dev: LatentSet, settings: AdversarialSettings) -> Measure:
-        return development_measure(pipeline, dev, clips, judge, settings.evaluate_clips, settings.seed)
+        found = read_margins(margins)
+        return development_measure(pipeline, dev, clips, judge, settings.evaluate_clips, settings.seed, found)
 
     return make
 
 
 def development_measure(
-    pipeline: VideoPipeline, dev: LatentSet, clips: Path, judge: Path, count: int, seed: int
+    pipeline: VideoPipeline,
+    dev: LatentSet,
+    clips: Path,
+    judge: Path,
+    count: int,
+    seed: int,
+    margins: Margins | None = None,
 ) -> Measure:
     """A function from a one-step sampler to metrics on `count` dev prompts (captions repeat where dev is smaller).
 
-    `frechet_video_distance`, `patch_frechet_distance`, `attribute_accuracy` where the footage has attributes, and as
-    shares of real clips' values `diversity`, `motion`, `structural_stability`.
+    `frechet_video_distance`, `patch_frechet_distance`, `attribute_accuracy` where the footage has attributes, `fidelity`
+    where margins hold for these clips and this judge, and as shares of real clips' values `diversity`, `motion`,
+    `structural_stability`. Each also on resampled prompts and reference clips, the same at every look.
     """
     index = read_index(clips)
     own = index.set_index("clip_id").loc[dev.rows.clip_id.tolist()].reset_index()
@@ -48,32 +62,42 @@ def development_measure(
     ruler = make_ruler(load_judge(judge), prompts, None)
     pool = index[index.split == "train"].head(_REFERENCE)
     reference = ruler.judge.assess(load_frames(clips, pool.clip_id.tolist()))
-    draws = Draws(np.empty((0, count), int), np.empty((0, len(pool)), int), seed)
+    draws = make_draws(count, len(pool), _RESAMPLES, seed)
     video = FrechetDistance(Moments(reference.features[:, None]), draws)
     patch = FrechetDistance(Moments(reference.patches), draws)
-    whole = make_draws(count, len(pool), 1, seed)
+    shape = (int(own.frames[0]), int(own.height[0]), int(own.width[0]))
+    fits = margins is not None and margins.misfit(sha256_folder(judge), shape) is None
+    whitening = margins.whitening if margins and fits else None
+    textures = texture(Moments(reference.patches))
     real = measure(load_frames(clips, prompts.clip_id.tolist()), ruler)
     noise = torch.randn((count, *dev.record["latent_shape"]), generator=seeded(seed, "development"))
     text = dev.text(prompts.caption.tolist())
 
-    def measured(generate: Generate) -> dict[str, float]:
+    def measured(generate: Generate) -> Seen:
         frames = []
         for start in range(0, count, _BATCH):
             part = slice(start, start + _BATCH)
             latents = generate(noise[part].to(pipeline.device), text[part].to(pipeline.device))
             frames.append(pipeline.decode_video(latents))
         found = measure(np.concatenate(frames), ruler)
-        numbers = {
-            "frechet_video_distance": video.of(Moments(found.features[:, None])).value,
-            "patch_frechet_distance": patch.of(found.patches).value,
+        seen = {
+            "frechet_video_distance": video.of(Moments(found.features[:, None])),
+            "patch_frechet_distance": patch.of(found.patches),
         }
         if "attribute_accuracy" in found.clips:
-            numbers["attribute_accuracy"] = float(found.clips["attribute_accuracy"].mean())
+            seen["attribute_accuracy"] = mean_of(found.clips["attribute_accuracy"].to_numpy(), draws)
+        if whitening is not None:
+            own_textures = texture(found.patches)
+            seen["fidelity"] = mean_of(fidelity(own_textures @ whitening, textures @ whitening), draws)
         for name in ("motion", "structural_stability"):
-            numbers[name] = float(found.clips[name].mean() / max(real.clips[name].mean(), _FAINT))
-        spread, spread_of_real = (diversity(each.features, whole) for each in (found, real))
+            share = found.clips[name].to_numpy() / max(real.clips[name].mean(), _FAINT)
+            seen[name] = mean_of(share, draws)
+        spread, spread_of_real = (diversity(each.features, draws) for each in (found, real))
         if spread and spread_of_real:
-            numbers["diversity"] = spread.value / spread_of_real.value
-        return numbers
+            seen["diversity"] = Estimate(spread.value / spread_of_real.value, spread.resampled / spread_of_real.value)
+        return Seen(
+            {name: estimate.value for name, estimate in seen.items()},
+            {name: estimate.resampled for name, estimate in seen.items()},
+        )
 
     return measured

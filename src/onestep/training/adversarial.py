@@ -250,7 +250,9 @@ def train_adversarial(
     if watch_with:
         measure = watch_with(student, stage.dev, settings)
         still = settings.discriminator_warmup
-        watch = Watch(measure, settings.evaluate_every, settings.select, settings.guard, still=still)
+        watch = Watch(
+            measure, settings.evaluate_every, settings.select, settings.certainty, settings.guard, still=still
+        )
     captions = stage.training.text(sorted(set(stage.training.rows.caption)))
     teacher = load_pipeline(base).to(accelerator.device)
     method = Adversarial(student, teacher, settings, accelerator, preview, captions)

@@ -9,16 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from onestep.config import GuardSettings
 
 Generate = Callable[[Tensor, Tensor], Tensor]  # noise [N, C, T, H, W] and text states [N, L, D] → clean latents
-Measure = Callable[
-    [Generate], dict[str, float]
-]  # metric by name; `diversity` and `motion` as shares of the real clips'
 Tensors = dict[str, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was measured of samples: each metric, and its values `[R]` on resampled prompts, the same ones at every look."""
+
+    metrics: dict[str, float]  # by name; `diversity` and `motion` as shares of the real clips'
+    resampled: dict[str, np.ndarray] = field(default_factory=dict)  # none where chance is not asked for
+
+
+Measure = Callable[[Generate], Seen]
 
 
 class Watched(Protocol):
@@ -38,9 +47,11 @@ class Watch:
     measure: Measure
     every: int  # updates between two looks
     select: Mapping[str, float]  # weights of the metrics; the lowest weighted sum is the best
+    certainty: float  # share of the resamples that must agree before something takes the best's place
     guard: GuardSettings
     still: int = 0  # first updates, which leave the averages as they were: nothing to look at
     best: dict[str, Any] | None = None  # step, name of the average, metrics and score
+    best_resampled: list[float] = field(default_factory=list)  # scores of the best on resampled prompts
     events: list[dict[str, Any]] = field(default_factory=list)
     looks: list[dict[str, Any]] = field(default_factory=list)
     good_step: int = 0
@@ -55,13 +66,25 @@ class Watch:
         improved, trouble = False, None
         averages = list(method.generators().items())
         for name, generate in averages if step else averages[:1]:  # at the start they are all alike
-            metrics = self.measure(generate)
-            score = sum(weight * metrics[metric] for metric, weight in self.select.items() if metric in metrics)
-            self.looks.append({"step": step, "average": name, "score": score, **metrics})
+            seen = self.measure(generate)
+            metrics, weights = seen.metrics, {m: w for m, w in self.select.items() if m in seen.metrics}
+            score = sum(weight * metrics[metric] for metric, weight in weights.items())
+            resampled = np.sum([w * seen.resampled[m] for m, w in weights.items() if m in seen.resampled], axis=0)
+            share = self._share_better(score, resampled)
+            self.looks.append({"step": step, "average": name, "score": score, "better": share, **metrics})
             trouble = trouble or self._too_little(metrics)
-            if self.best is None or score < self.best["score"]:
+            if share >= self.certainty:
                 self.best, improved = {"step": step, "average": name, "score": score, "metrics": metrics}, True
+                self.best_resampled = np.atleast_1d(resampled).tolist()
         return improved, trouble
+
+    def _share_better(self, score: float, resampled: np.ndarray) -> float:
+        """The share of the resamples in which this is better than the best so far; 1 or 0 by the score without any."""
+        if self.best is None:
+            return 1.0
+        if not np.ndim(resampled):
+            return float(score < self.best["score"])
+        return float(np.mean(resampled < np.array(self.best_resampled)))
 
     def trouble(self, history: Sequence[Mapping[str, float]]) -> str | None:
         """What the losses say is wrong, or None: not finite, one-sided, or a gap beyond its limit that still grows."""
@@ -108,7 +131,11 @@ class Watch:
 
     def progress(self) -> dict[str, Any]:
         """What a resume needs beside the tensors."""
-        return self.record() | {"good_step": self.good_step, "rollbacks": self.rollbacks}
+        return self.record() | {
+            "best_resampled": self.best_resampled,
+            "good_step": self.good_step,
+            "rollbacks": self.rollbacks,
+        }
 
     def restore(self, progress: Mapping[str, Any]) -> None:
         """The inverse of `progress`."""
