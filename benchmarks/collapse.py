@@ -21,6 +21,7 @@ import yaml
 
 from onestep.config import AdversarialSettings, load_params
 from onestep.evaluation.development import development_measure
+from onestep.evaluation.preference import read_margins
 from onestep.models.pipeline import load_pipeline
 from onestep.storage import write_json
 from onestep.training.adversarial import Adversarial
@@ -55,7 +56,8 @@ def train(settings: AdversarialSettings, updates: int, every: int) -> dict[str, 
     method = Adversarial(student, load_pipeline(base), settings, accelerator, preview, captions)
     batches = Batches(opened.training, settings.batch, accelerator, settings.seed)
     clips, judge = Path("data/clips"), Path("models/judge")
-    measure = development_measure(student, opened.dev, clips, judge, settings.evaluate_clips, settings.seed)
+    margins = read_margins(Path("data/margins.json"))
+    measure = development_measure(student, opened.dev, clips, judge, settings.evaluate_clips, settings.seed, margins)
     watch = Watch(measure, every, settings.select, settings.certainty, settings.guard)
     name = next(iter(method.averages))
     curve: list[dict[str, Any]] = []

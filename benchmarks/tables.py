@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from onestep.evaluation.preference import QUESTIONS
 from onestep.storage import replacing
 
 MARK = re.compile(
@@ -26,9 +27,6 @@ DISTANCES = {
     "patch_frechet_distance": ("patch Fréchet distance", 2),
 }
 ACCURACY = {"attribute_accuracy": ("attribute accuracy", 3)}
-QUESTIONS = ("fidelity", "structure", "text")
-
-
 RATIO = "frechet_video_distance"
 
 

@@ -15,7 +15,7 @@ from onestep.data.latents import LatentSet
 from onestep.evaluation.distances import Estimate, FrechetDistance, Moments, diversity, make_draws, mean_of
 from onestep.evaluation.judge import load_judge
 from onestep.evaluation.measuring import make_ruler, measure
-from onestep.evaluation.preference import Margins, fidelity, read_margins, texture
+from onestep.evaluation.preference import Margins, read_margins, scores, texture
 from onestep.models.pipeline import VideoPipeline
 from onestep.storage import sha256_folder
 from onestep.training.adversarial import WatchWith
@@ -66,8 +66,7 @@ def development_measure(
     video = FrechetDistance(Moments(reference.features[:, None]), draws)
     patch = FrechetDistance(Moments(reference.patches), draws)
     shape = (int(own.frames[0]), int(own.height[0]), int(own.width[0]))
-    fits = margins is not None and margins.misfit(sha256_folder(judge), shape) is None
-    whitening = margins.whitening if margins and fits else None
+    holding = margins if margins and not margins.misfit(sha256_folder(judge), shape) else None
     textures = texture(Moments(reference.patches))
     real = measure(load_frames(clips, prompts.clip_id.tolist()), ruler)
     noise = torch.randn((count, *dev.record["latent_shape"]), generator=seeded(seed, "development"))
@@ -86,9 +85,8 @@ def development_measure(
         }
         if "attribute_accuracy" in found.clips:
             seen["attribute_accuracy"] = mean_of(found.clips["attribute_accuracy"].to_numpy(), draws)
-        if whitening is not None:
-            own_textures = texture(found.patches)
-            seen["fidelity"] = mean_of(fidelity(own_textures @ whitening, textures @ whitening), draws)
+        if holding:
+            seen["fidelity"] = mean_of(scores(found, textures, holding)["fidelity"], draws)
         for name in ("motion", "structural_stability"):
             share = found.clips[name].to_numpy() / max(real.clips[name].mean(), _FAINT)
             seen[name] = mean_of(share, draws)

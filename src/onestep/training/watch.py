@@ -24,7 +24,7 @@ class Seen:
     """What was measured of samples: each metric, and its values `[R]` on resampled prompts, the same ones at every look."""
 
     metrics: dict[str, float]  # by name; `diversity` and `motion` as shares of the real clips'
-    resampled: dict[str, np.ndarray] = field(default_factory=dict)  # none where chance is not asked for
+    resampled: dict[str, np.ndarray] = field(default_factory=dict)  # the value itself where none
 
 
 Measure = Callable[[Generate], Seen]
@@ -69,22 +69,14 @@ class Watch:
             seen = self.measure(generate)
             metrics, weights = seen.metrics, {m: w for m, w in self.select.items() if m in seen.metrics}
             score = sum(weight * metrics[metric] for metric, weight in weights.items())
-            resampled = np.sum([w * seen.resampled[m] for m, w in weights.items() if m in seen.resampled], axis=0)
-            share = self._share_better(score, resampled)
+            resampled = sum(w * np.atleast_1d(seen.resampled.get(m, metrics[m])) for m, w in weights.items())
+            share = 1.0 if self.best is None else float(np.mean(resampled < np.array(self.best_resampled)))
             self.looks.append({"step": step, "average": name, "score": score, "better": share, **metrics})
             trouble = trouble or self._too_little(metrics)
             if share >= self.certainty:
                 self.best, improved = {"step": step, "average": name, "score": score, "metrics": metrics}, True
                 self.best_resampled = np.atleast_1d(resampled).tolist()
         return improved, trouble
-
-    def _share_better(self, score: float, resampled: np.ndarray) -> float:
-        """The share of the resamples in which this is better than the best so far; 1 or 0 by the score without any."""
-        if self.best is None:
-            return 1.0
-        if not np.ndim(resampled):
-            return float(score < self.best["score"])
-        return float(np.mean(resampled < np.array(self.best_resampled)))
 
     def trouble(self, history: Sequence[Mapping[str, float]]) -> str | None:
         """What the losses say is wrong, or None: not finite, one-sided, or a gap beyond its limit that still grows."""
