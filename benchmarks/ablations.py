@@ -52,6 +52,7 @@ class Ablation:
     title: str
     seeds: tuple[int, ...]
     settings: Mapping[str, Mapping[str, Any]]
+    compare: str  # the set that it is held against
 
     def changes(self, seed: int) -> dict[str, dict[str, Any]]:
         """What it changes of params.yaml with this seed in both training stages."""
@@ -74,24 +75,30 @@ class Run:
     events: Sequence[Mapping[str, Any]] | None = None  # what the guard did; None where nothing says
 
 
-def read_profile(profile: Path, params: Path) -> tuple[list[Ablation], str]:
-    """The sets, each checked against params.yaml, and the name of the one to compare with; raises `AblationError`."""
+def read_profile(profile: Path, params: Path) -> list[Ablation]:
+    """The sets, each checked against params.yaml; raises `AblationError`."""
     content = yaml.safe_load(profile.read_text(encoding="utf-8"))
     common = content.get("settings") or {}
     sets = [
-        Ablation(name, entry["title"], tuple(entry.get("seeds", content["seeds"])), merged(common, entry["settings"]))
+        Ablation(
+            name,
+            entry["title"],
+            tuple(entry.get("seeds", content["seeds"])),
+            merged(common, entry["settings"]),
+            entry.get("compare", content["compare"]),
+        )
         for name, entry in content["sets"].items()
     ]
     for found in sets:
+        if found.compare not in content["sets"]:
+            raise AblationError(
+                f"{profile}, set {found.name}: compare = {found.compare} is not a set; known are {', '.join(content['sets'])}"
+            )
         try:
             set_params(found, found.seeds[0], params)
         except SettingsError as error:
             raise AblationError(f"{profile}, set {found.name}: {error}") from error
-    if content["compare"] not in content["sets"]:
-        raise AblationError(
-            f"{profile}: compare = {content['compare']} is not a set; known are {', '.join(content['sets'])}"
-        )
-    return sets, content["compare"]
+    return sets
 
 
 def set_params(ablation: Ablation, seed: int, params: Path) -> list[str]:
@@ -296,7 +303,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing, write the page from what is there")
     options = parser.parse_args()
     try:
-        every, compare = read_profile(options.profile, PARAMS)
+        every = read_profile(options.profile, PARAMS)
         unknown = set(options.sets or ()) - {found.name for found in every}
         if unknown:
             known = ", ".join(found.name for found in every)
@@ -320,7 +327,7 @@ def main() -> None:
                 keep(list(runs(every, None)))
         found = list(runs(every, None))
         keep(found)
-        write_page(found, compare, PAGE, PICTURE)
+        write_page(found, PAGE, PICTURE)
         missing = [run.ablation.experiment(run.seed) for run in found if run.metrics is None and not run.failure]
         print(f"wrote {PAGE}: {len(found) - len(missing)} of {len(found)} experiments")
     except AblationError as error:

@@ -30,7 +30,7 @@ class Column(NamedTuple):
     read: Callable[[Mapping[str, Any]], Value | None]
 
 
-def write_page(runs: Sequence["Run"], compare: str, page: Path, picture: Path) -> None:
+def write_page(runs: Sequence["Run"], page: Path, picture: Path) -> None:
     """Write the tables between the page's two marks, and keep what people wrote around them; and the picture."""
     text = (
         page.read_text(encoding="utf-8")
@@ -41,9 +41,9 @@ def write_page(runs: Sequence["Run"], compare: str, page: Path, picture: Path) -
     _, _, after = rest.partition(END)
     by_set = _by_set(runs)
     link = Path(picture.name) if picture.parent == page.parent else picture.relative_to(page.parent)
-    body = [BEGIN, "", _how(runs, compare), "", *_table(by_set), "", *_differences(by_set, compare), ""]
+    body = [BEGIN, "", _how(runs), "", *_table(by_set), "", *_differences(by_set)]
     if any(run.metrics for run in runs):
-        draw(by_set, compare, picture)
+        draw(by_set, picture)
         body += [f"![Each set's mean over seeds, and each seed]({link.as_posix()})", ""]
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(before + "\n".join([*body, *_not_there(runs), END]) + after, encoding="utf-8")
@@ -69,8 +69,8 @@ def difference(ours: Mapping[int, Value], theirs: Mapping[int, Value]) -> Value 
     return mean_over_seeds(each)
 
 
-def draw(by_set: Mapping[str, list["Run"]], compare: str, picture: Path) -> None:
-    """One panel per number: each set's mean with its interval, each seed as a dot, the compared set's mean as a line."""
+def draw(by_set: Mapping[str, list["Run"]], picture: Path) -> None:
+    """One panel per number: each set's mean with its interval, each seed as a dot, a bar at what it is compared with."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -87,16 +87,16 @@ def draw(by_set: Mapping[str, list["Run"]], compare: str, picture: Path) -> None
             values = list(_values(by_set[name], column).values())
             if not values:
                 continue
-            mean, colour = mean_over_seeds(values), "#d2601a" if name == compare else "#2457d6"
+            mean, compare = mean_over_seeds(values), by_set[name][0].ablation.compare
+            colour = "#d2601a" if name == compare else "#2457d6"
             if mean.low is not None and mean.high is not None:
                 axis.plot([mean.low, mean.high], [place, place], color=colour, alpha=0.5)
             axis.plot(
                 [value.value for value in values], [place] * len(values), ".", color=colour, alpha=0.5, markersize=5
             )
             axis.plot(mean.value, place, "o", color=colour, markersize=6)
-        held = list(_values(by_set.get(compare, []), column).values())
-        if held:
-            axis.axvline(mean_over_seeds(held).value, color="#d2601a", linewidth=0.8, linestyle="--")
+            if held := list(_values(by_set.get(compare, []), column).values()):
+                axis.plot(mean_over_seeds(held).value, place, "|", color="#d2601a", markersize=13)
         axis.set_title(f"{column.title}\n({column.better})", fontsize=9)
         axis.grid(axis="x", alpha=0.3)
     axes[0][0].set_yticks(range(len(names)), names)
@@ -118,16 +118,16 @@ def _values(runs: Sequence["Run"], column: Column) -> dict[int, Value]:
     return {seed: value for seed, value in found.items() if value is not None}
 
 
-def _how(runs: Sequence["Run"], compare: str) -> str:
+def _how(runs: Sequence["Run"]) -> str:
     against = sorted(
         {run.metrics["gsb"]["against"] for run in runs if run.metrics and run.metrics.get("gsb", {}).get("against")}
     )
     gsb = f" GSB is against {' or '.join(against)}." if against else ""
     return (
         "`python benchmarks/ablations.py` made this part from `profiles/ablations.yaml`. Numbers are means over seeds with "
-        f"{100 * CONFIDENCE:.0f} % t intervals; of one seed, its own interval over prompts. The lower table is each set "
-        f"less `{compare}`, seed by seed; bold where the interval is clear of zero, and without an interval, which decides "
-        f"nothing, where only one seed is shared.{gsb}"
+        f"{100 * CONFIDENCE:.0f} % t intervals; of one seed, its own interval over prompts. The lower tables are each set "
+        "less the one that it is held against, seed by seed; bold where the interval is clear of zero, and without an "
+        f"interval, which decides nothing, where only one seed is shared.{gsb}"
     )
 
 
@@ -151,26 +151,28 @@ def _table(by_set: Mapping[str, list["Run"]]) -> list[str]:
     return _markdown(rows)
 
 
-def _differences(by_set: Mapping[str, list["Run"]], compare: str) -> list[str]:
-    held = by_set.get(compare, [])
-    shown = [column for column in COLUMNS if _values(held, column)]
-    rows = [[f"less `{compare}`", *(column.title for column in shown)]]
-    for name, found in by_set.items():
-        if name == compare or not any(run.metrics for run in found):
-            continue
-        row = [f"`{name}`"]
-        for column in shown:
-            value = difference(_values(found, column), _values(held, column))
-            clear = (
-                value is not None
-                and value.low is not None
-                and value.high is not None
-                and not value.low <= 0 <= value.high
-            )
-            text = "–" if value is None else _written(value, signed=True)
-            row.append(f"**{text}**" if clear else text)
-        rows.append(row)
-    return _markdown(rows) if len(rows) > 1 and shown else []
+def _differences(by_set: Mapping[str, list["Run"]]) -> list[str]:
+    """A table for each set that others are held against, in the order of the profile."""
+    lines = []
+    for compare in dict.fromkeys(found[0].ablation.compare for found in by_set.values()):
+        held = by_set.get(compare, [])
+        shown = [column for column in COLUMNS if _values(held, column)]
+        rows = [[f"less `{compare}`", *(column.title for column in shown)]]
+        for name, found in by_set.items():
+            if found[0].ablation.compare == compare != name and any(run.metrics for run in found):
+                rows.append([f"`{name}`", *(_less(found, held, column) for column in shown)])
+        if len(rows) > 1 and shown:
+            lines += [*_markdown(rows), ""]
+    return lines
+
+
+def _less(ours: Sequence["Run"], theirs: Sequence["Run"], column: Column) -> str:
+    value = difference(_values(ours, column), _values(theirs, column))
+    if value is None:
+        return "–"
+    clear = value.low is not None and value.high is not None and not value.low <= 0 <= value.high
+    text = _written(value, signed=True)
+    return f"**{text}**" if clear else text
 
 
 def _guard(runs: Sequence["Run"]) -> str:

@@ -1,13 +1,15 @@
 """The ablations run as real DVC experiments, on a graph of one stage that takes no time."""
 
+import itertools
 import json
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from onestep.config import load_params
+from onestep.config import Params, merged, parse_settings
 from tests.toy_project import run
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +130,7 @@ def test_every_set_and_seed_runs_once_and_the_page_says_what_came_of_it(project,
     with pytest.raises(SystemExit, match=r"commit src/toy\.py first"):
         ablate(monkeypatch)
     run(project, "git", "commit", "--quiet", "--all", "--message", "Other code")
-    again = list(ablations.runs([ablations.read_profile(ablations.PROFILE, ablations.PARAMS)[0][0]], None))
+    again = list(ablations.runs([ablations.read_profile(ablations.PROFILE, ablations.PARAMS)[0]], None))
     assert [found.metrics for found in again] == [None, None]
 
 
@@ -138,29 +140,38 @@ def test_a_change_that_is_not_a_setting_is_refused_with_the_nearest(project):
         ablations.read_profile(ablations.PROFILE, ablations.PARAMS)
 
 
+def test_a_set_held_against_one_that_is_not_there_is_refused(project):
+    (project / "profiles" / "ablations.yaml").write_text(
+        PROFILE.replace("{title: no penalty,", "{title: no penalty, compare: defalt,")
+    )
+    with pytest.raises(
+        AblationError, match="set no-penalty: compare = defalt is not a set; known are default, published"
+    ):
+        ablations.read_profile(ablations.PROFILE, ablations.PARAMS)
+
+
 def test_a_set_that_is_not_there_is_refused_with_those_that_are(project, monkeypatch):
     with pytest.raises(SystemExit, match="no set publishe; known are default, published, no-penalty, no-r1"):
         ablate(monkeypatch, "--sets", "publishe", "--report")
 
 
 def test_the_shipped_sets_are_params_with_legal_changes_and_seeds_in_both_stages():
-    sets, compare = ablations.read_profile(ROOT / "profiles" / "ablations.yaml", ROOT / "params.yaml")
-    assert compare == "default" and len({found.name for found in sets}) == len(sets)
+    sets = ablations.read_profile(ROOT / "profiles" / "ablations.yaml", ROOT / "params.yaml")
+    assert "default" in {found.compare for found in sets} and len({found.name for found in sets}) == len(sets)
     changes = ablations.set_params(sets[1], 3, ROOT / "params.yaml")
     assert {"consistency.seed=3", "adversarial.seed=3"} <= set(changes)
-    params = load_params(ROOT / "params.yaml")
-    for found in sets:
-        for group, values in found.settings.items():
-            unchanged = [key for key, value in values.items() if getattr(getattr(params, group), key) == value]
-            assert len(unchanged) < len(values), f"{found.name} changes nothing of {group}"
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    made = {found.name: parse_settings(Params, merged(content, found.changes(1)), found.name) for found in sets}
+    for one, other in itertools.combinations(made, 2):
+        assert made[one] != made[other], f"{one} and {other} are the same run"
 
 
-def made_up(name, seed, distance):
+def made_up(name, seed, distance, compare="default"):
     metrics = None
     if distance is not None:
         cell = {"value": distance, "low": distance - 1, "high": distance + 1}
         metrics = {"models": {"onestep": {"frechet_video_distance": cell}}}
-    return Run(Ablation(name, name, (seed,), {}), seed, metrics)
+    return Run(Ablation(name, name, (seed,), {}, compare), seed, metrics)
 
 
 def test_means_have_a_t_interval_over_seeds_and_one_seed_keeps_its_own():
@@ -173,13 +184,22 @@ def test_means_have_a_t_interval_over_seeds_and_one_seed_keeps_its_own():
 def test_differences_are_taken_seed_by_seed_and_one_seed_decides_nothing(tmp_path):
     runs = [made_up("default", seed, 10.0 * seed) for seed in (1, 2, 3)]
     runs += [made_up("other", seed, 10.0 * seed + 1) for seed in (1, 2, 3)] + [made_up("once", 2, 90.0)]
-    ablations_page.write_page(runs, "default", tmp_path / "page.md", tmp_path / "picture.png")
+    ablations_page.write_page(runs, tmp_path / "page.md", tmp_path / "picture.png")
     page = (tmp_path / "page.md").read_text()
     assert "| `other` | **+1 (1 … 1)** |" in page
     assert "| `once` | +70 |" in page
 
 
+def test_a_set_stands_in_the_table_of_what_it_is_held_against(tmp_path):
+    runs = [made_up(name, 1, value) for name, value in (("default", 1.0), ("plain", 5.0))]
+    runs += [made_up("other", 1, 6.0, compare="plain"), made_up("lonely", 1, 6.0, compare="not run")]
+    ablations_page.write_page(runs, tmp_path / "page.md", tmp_path / "picture.png")
+    _, default, plain = (tmp_path / "page.md").read_text().split("| less `")
+    assert default.startswith("default`") and "| `plain` | +4 |" in default and "`other`" not in default
+    assert plain.startswith("plain`") and "| `other` | +1 |" in plain and "`lonely`" not in plain
+
+
 def test_what_has_not_run_is_listed(tmp_path):
     runs = [made_up("default", 1, 10.0), made_up("default", 2, None)]
-    ablations_page.write_page(runs, "default", tmp_path / "page.md", tmp_path / "picture.png")
+    ablations_page.write_page(runs, tmp_path / "page.md", tmp_path / "picture.png")
     assert "Not run yet: `default` 2." in (tmp_path / "page.md").read_text()

@@ -9,7 +9,7 @@ from onestep.config import AdversarialSettings, GuardSettings
 from onestep.storage import read_json, sha256_folder
 from onestep.training.adversarial import EVENTS, train_adversarial
 from onestep.training.loop import TrainingFailed
-from onestep.training.watch import Generate, Measure, Seen, Watch
+from onestep.training.watch import Generate, Measure, NothingToSelectBy, Seen, Watch
 from tests.training.conftest import ADVERSARIAL, GUARD
 from tests.training.test_resume import WEIGHTS, Killed, interrupted
 
@@ -84,6 +84,28 @@ def test_what_is_better_by_chance_alone_does_not_take_the_bests_place(certainty:
     watch = Watch(lambda generate: looks[len(watch.looks)], 1, {"score": 1.0}, certainty, STRICT)
     assert [step for step in range(len(looks)) if watch.look(step, Alone())[0]] == kept
     assert watch.best is not None and watch.best["step"] == kept[-1]
+
+
+def test_without_certainty_the_last_look_is_kept_unless_it_is_in_trouble() -> None:
+    looks = [
+        Seen({"score": 1.0, "motion": 1.0}),
+        Seen({"score": 2.0, "motion": 1.0}),
+        Seen({"score": 0.0, "motion": 0.1}),
+    ]
+    watch = Watch(lambda generate: looks[len(watch.looks)], 1, {"score": 1.0}, 0.0, STRICT)
+    assert [watch.look(step, Alone())[0] for step in range(len(looks))] == [True, True, False]
+
+
+def test_what_the_samples_do_not_have_is_said_and_nothing_at_all_is_refused(
+    base: Path, latents: Path, tmp_path: Path, capsys
+) -> None:
+    settings = ADVERSARIAL.model_copy(update={"select": {"score": 1.0, "fidelity": -1.0}})
+    train(tmp_path, "some", base, latents, settings, by_samples())
+    assert record(tmp_path, "some")["unmeasured"] == ["fidelity"]
+    assert "looks go without fidelity" in capsys.readouterr().out
+    settings = ADVERSARIAL.model_copy(update={"select": {"fidelity": -1.0}})
+    with pytest.raises(NothingToSelectBy, match="none of fidelity can be measured on this footage; what can: score"):
+        train(tmp_path, "none", base, latents, settings, by_samples())
 
 
 def test_no_look_is_spent_on_updates_that_leave_the_generator_alone(base: Path, latents: Path, tmp_path: Path) -> None:

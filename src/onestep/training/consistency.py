@@ -286,7 +286,8 @@ class Consistency:
         if kind == "muon":
             matrices, rest = split_parameters(network, ["blocks"])
             rates = {f"{name}-muon": rate, f"{name}-adam": rate * ADAM_SHARE}
-            made = {f"{name}-muon": Muon(matrices, rate, decay=decay)}
+            dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
+            made = {f"{name}-muon": Muon(matrices, rate, decay=decay, dtype=dtype)}
         else:
             rest, rates, made = list(network.parameters()), {f"{name}-adam": rate}, {}
         adam = f"{name}-adam"

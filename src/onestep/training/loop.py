@@ -136,6 +136,10 @@ def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator, 
     live = _Curves(plan.curves, history) if accelerator.is_main_process else None
     if watch and not watch.looks:  # the start is a candidate too: a stage that does not help shall not harm
         _look(watch, 0, method)
+        if watch.unmeasured:
+            accelerator.print(
+                f"{plan.stage}: looks go without {', '.join(watch.unmeasured)}: not measurable on this footage"
+            )
     with _progress(plan, accelerator, len(history)) as show:
         while len(history) < plan.updates:
             history.append(method.update(len(history), batches))

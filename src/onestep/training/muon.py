@@ -1,7 +1,8 @@
 """Muon: momentum whose matrix updates are orthogonalised (Jordan et al. 2024; arXiv 2502.16982).
 
-PyTorch's own Muon takes matrices only and orthogonalises in bfloat16, which a CPU without native bfloat16 emulates
-hundreds of times slower; convolutions are the point here, and float32.
+PyTorch's own Muon takes matrices only, one by one, and orthogonalises in bfloat16, which a CPU without native bfloat16
+emulates hundreds of times slower. Here convolutions are matrices too, matrices of one shape go through together, and the
+type is the caller's.
 """
 
 from collections.abc import Iterable
@@ -9,39 +10,62 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+_TOGETHER = 32  # matrices orthogonalised at once: enough to fill the machine, few enough to need little memory
 
-def orthogonalise(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly, by a quintic Newton–Schulz iteration; `[m, n]` → `[m, n]`."""
-    x = matrix / (matrix.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+
+def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrices, roughly, by a quintic Newton–Schulz iteration; `[N, m, n]` → `[N, m, n]`.
+
+    Computed in the matrices' own type; bfloat16, the published choice, is off by some hundredths of a singular value.
+    """
+    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
     for _ in range(iterations):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x.T if tall else x
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):
     """Muon for weights of two or more axes (flattened to `[out, rest]`), with Nesterov momentum and decoupled decay."""
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, decay: float = 0.0
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        """dtype: type in which updates are orthogonalised; momentum and weights keep theirs."""
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "decay": decay})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update; a step moves every singular direction of a weight by about `lr`."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
                 momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
                 momentum.lerp_(weight.grad, 1 - group["momentum"])
-                update = orthogonalise(weight.grad.lerp(momentum, group["momentum"]).flatten(1))
-                scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-                weight.mul_(1 - group["lr"] * group["decay"])
-                weight.add_(update.view_as(weight), alpha=-group["lr"] * scale)
+                direction = weight.grad.lerp(momentum, group["momentum"]).flatten(1)
+                alike.setdefault(direction.shape, []).append((weight, direction))
+            for pairs in alike.values():
+                for start in range(0, len(pairs), _TOGETHER):
+                    self._move(pairs[start : start + _TOGETHER], group["lr"], group["decay"])
+
+    def _move(self, pairs: list[tuple[nn.Parameter, Tensor]], lr: float, decay: float) -> None:
+        """Move weights along their directions, which are of one shape."""
+        weights, directions = zip(*pairs, strict=True)
+        rows, columns = directions[0].shape
+        scale = max(1.0, rows / columns) ** 0.5
+        for weight, update in zip(weights, orthogonalise(torch.stack(directions).to(self.dtype)), strict=True):
+            weight.mul_(1 - lr * decay)
+            weight.add_(update.view_as(weight), alpha=-lr * scale)
 
 
 def split_parameters(module: nn.Module, by_matrix: Iterable[str]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

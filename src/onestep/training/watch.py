@@ -30,6 +30,10 @@ class Seen:
 Measure = Callable[[Generate], Seen]
 
 
+class NothingToSelectBy(RuntimeError):
+    """The samples have none of the metrics that the best is chosen by; the message names those that they have."""
+
+
 class Watched(Protocol):
     """What a method must offer to be watched."""
 
@@ -54,6 +58,7 @@ class Watch:
     best_resampled: list[float] = field(default_factory=list)  # scores of the best on resampled prompts
     events: list[dict[str, Any]] = field(default_factory=list)
     looks: list[dict[str, Any]] = field(default_factory=list)
+    unmeasured: list[str] = field(default_factory=list)  # metrics of `select` that these samples do not have
     good_step: int = 0
     rollbacks: int = 0
 
@@ -62,18 +67,28 @@ class Watch:
         return step > self.still and (last or step % self.every == 0)
 
     def look(self, step: int, method: Watched) -> tuple[bool, str | None]:
-        """Measure every average's samples: whether one of them is the best so far, and what is wrong, or None."""
+        """Measure every average's samples: whether one of them is the best so far, and what is wrong, or None.
+
+        Raises `NothingToSelectBy` when the samples have none of the metrics of `select`.
+        """
         improved, trouble = False, None
         averages = list(method.generators().items())
         for name, generate in averages if step else averages[:1]:  # at the start they are all alike
             seen = self.measure(generate)
             metrics, weights = seen.metrics, {m: w for m, w in self.select.items() if m in seen.metrics}
+            self.unmeasured = [metric for metric in self.select if metric not in metrics]
+            if not weights:
+                raise NothingToSelectBy(
+                    f"adversarial.select: none of {', '.join(self.select) or 'no metric'} can be measured on this footage; "
+                    f"what can: {', '.join(metrics)}"
+                )
             score = sum(weight * metrics[metric] for metric, weight in weights.items())
             resampled = sum(w * np.atleast_1d(seen.resampled.get(m, metrics[m])) for m, w in weights.items())
             share = 1.0 if self.best is None else float(np.mean(resampled < np.array(self.best_resampled)))
             self.looks.append({"step": step, "average": name, "score": score, "better": share, **metrics})
-            trouble = trouble or self._too_little(metrics)
-            if share >= self.certainty:
+            wrong = self._too_little(metrics)
+            trouble = trouble or wrong
+            if self.best is None or (share >= self.certainty and not wrong):
                 self.best, improved = {"step": step, "average": name, "score": score, "metrics": metrics}, True
                 self.best_resampled = np.atleast_1d(resampled).tolist()
         return improved, trouble
@@ -119,7 +134,7 @@ class Watch:
 
     def record(self) -> dict[str, Any]:
         """Everything seen and done, for the run's record."""
-        return {"best": self.best, "events": self.events, "looks": self.looks}
+        return {"best": self.best, "events": self.events, "looks": self.looks, "unmeasured": self.unmeasured}
 
     def progress(self) -> dict[str, Any]:
         """What a resume needs beside the tensors."""
