@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -283,10 +283,18 @@ def git(*words: str) -> str:
 
 
 def call(*words: str, env: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | dict(env or {}))
+    """What a command says; it need not close its output, because a daemon that it leaves behind may hold it open."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        done = subprocess.run(words, stdout=out, stderr=err, check=False, env=os.environ | dict(env or {}))
+        said, complained = (_all_of(stream) for stream in (out, err))
     if done.returncode:
-        raise AblationError(f"{' '.join(words)} failed: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
+        raise AblationError(f"{' '.join(words)} failed: {(complained or said).strip()}")
+    return said
+
+
+def _all_of(stream: IO[str]) -> str:
+    stream.seek(0)
+    return stream.read()
 
 
 def main() -> None:

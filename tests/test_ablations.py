@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,12 @@ def test_a_change_that_is_not_a_setting_is_refused_with_the_nearest(project):
     (project / "profiles" / "ablations.yaml").write_text(PROFILE.replace("{r1: 0.0}", "{r11: 0.0}"))
     with pytest.raises(AblationError, match=r"set no-r1: .*adversarial\.r11 .*did you mean adversarial\.r1"):
         ablations.read_profile(ablations.PROFILE, ablations.PARAMS)
+
+
+def test_a_daemon_that_a_command_leaves_behind_is_not_waited_for():
+    began = time.monotonic()
+    assert ablations.call("sh", "-c", "sleep 30 & echo started") == "started\n"
+    assert time.monotonic() - began < 20
 
 
 def test_a_set_held_against_one_that_is_not_there_is_refused(project):
