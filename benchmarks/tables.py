@@ -1,6 +1,6 @@
 """The tables of a page from the `metrics.json` that each names, so that no number is copied by hand.
 
-    python benchmarks/tables.py               # README.md
+    python benchmarks/tables.py               # README.md and docs/results.md
     python benchmarks/tables.py docs/page.md
 
 A table stands between two marks: `<!-- models of FILE: NAME, NAME -->` (also `differences of`, `preference of`; `runs of
@@ -21,6 +21,7 @@ MARK = re.compile(
     r"(?P<mark><!-- (?P<kind>\w+) of (?P<files>[^:]+): (?P<names>[^>]+) -->\n)(?P<old>.*?)(?P<end><!-- end -->)",
     re.DOTALL,
 )
+PAGES = (Path("README.md"), Path("docs/results.md"))
 CANDIDATE, REAL = "onestep", "real"
 DISTANCES = {
     "frechet_video_distance": ("Fréchet video distance", 2),
@@ -131,7 +132,7 @@ def filled(page: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pages", type=Path, nargs="*", default=[Path("README.md")])
+    parser.add_argument("pages", type=Path, nargs="*", default=PAGES)
     for page in parser.parse_args().pages:
         try:
             text = filled(page)

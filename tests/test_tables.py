@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks.tables import TableError, filled
+from benchmarks.tables import PAGES, TableError, filled
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,7 +80,8 @@ def test_a_mark_that_asks_for_what_is_not_there_is_named(page: Path, mark: str, 
         filled(page)
 
 
-def test_the_tables_of_the_readme_are_those_of_its_results() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_tables_of_the_pages_are_those_of_their_results(page: Path) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
     assert "<!-- models of " in text
-    assert filled(ROOT / "README.md") == text
+    assert filled(ROOT / page) == text
