@@ -177,15 +177,16 @@ def _less(ours: Sequence["Run"], theirs: Sequence["Run"], column: Column) -> str
 
 def _guard(runs: Sequence["Run"]) -> str:
     """What the guard did over a set's seeds, and the last reason that ended a run."""
-    if all(run.events is None for run in runs):
+    watched = [run.events for run in runs if run.events is not None]
+    if not watched:
         return "–"
-    events = [event for run in runs for event in run.events or ()]
+    events = [event for each in watched for event in each]
     stopped = [event for event in events if event["action"] == "stopped"]
     rolled = len(events) - len(stopped)
     said = [f"{rolled} rollback{'s' * (rolled != 1)}"] if rolled else []
     if stopped:
         said.append(
-            f"{len(stopped)} of {len(runs)} stopped, last at update {stopped[-1]['step']}: {stopped[-1]['reason']}"
+            f"{len(stopped)} of {len(watched)} stopped, last at update {stopped[-1]['step']}: {stopped[-1]['reason']}"
         )
     return "; ".join(said) or "quiet"
 
