@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from onestep.cli import app
+from onestep.config import merged
 from onestep.data import world
 from onestep.evaluation.faults import FAULTS
 from onestep.evaluation.judge import Judge
@@ -54,6 +55,9 @@ SMALL: dict[str, dict[str, Any]] = {
         "discriminator_warmup": 1,
         "evaluate_every": 2,
         "evaluate_clips": 8,
+        # keep what was trained, although three updates make nothing better and an untrained model's samples hardly move
+        "certainty": 0.0,
+        "guard": {"floor": 0.0},
         "samples_every": 2,
         "checkpoint_every": 2,
     },
@@ -77,10 +81,7 @@ def make_project(root: Path, form: str, **changes: dict[str, Any]) -> Path:
     shutil.copytree(ROOT / "data" / "seeds", root / "data" / "seeds")
     (root / ".gitignore").write_text("/pretrained/\n/.onestep/\n")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for overrides in (SMALL, changes):
-        for group, values in overrides.items():
-            params[group] |= values
-    write_params(root, params)
+    write_params(root, merged(merged(params, SMALL), changes))
     save_pipeline(root / "pretrained" / "base", form)
     save_judge(root / "pretrained" / "judge")
     command(root, "git", "init", "--quiet", "--initial-branch=main")
