@@ -73,6 +73,7 @@ class Run:
     metrics: Mapping[str, Any] | None  # None until it is finished
     failure: str | None = None
     events: Sequence[Mapping[str, Any]] | None = None  # what the guard did; None where nothing says
+    commit: str | None = None  # that it ran at, where DVC has it
 
 
 def read_profile(profile: Path, params: Path) -> list[Ablation]:
@@ -204,7 +205,8 @@ def runs(sets: Sequence[Ablation], seeds: Sequence[int] | None) -> Iterator[Run]
             if entry.get("metrics"):
                 yield Run(ablation, seed, entry["metrics"], events=entry["events"])
             elif ref := finished(name, settings):
-                yield Run(ablation, seed, json.loads(git("show", f"{ref}:{METRICS}")), events=guarded(ref))
+                metrics = json.loads(git("show", f"{ref}:{METRICS}"))
+                yield Run(ablation, seed, metrics, events=guarded(ref), commit="".join(ref.split("/")[2:4]))
             else:
                 failed = failure(name) if states.get(name) == "Failed" else entry.get("failure")
                 yield Run(ablation, seed, None, failed)
@@ -220,7 +222,7 @@ def keep(found: Sequence[Run]) -> None:
             continue  # with the commit that it ran at
         if run.metrics or run.failure:
             kept[name] = {
-                "commit": git("rev-parse", "HEAD").strip(),
+                "commit": run.commit or git("rev-parse", "HEAD").strip(),
                 "code": code_of("HEAD"),
                 "params": _hash(settings),
                 "changes": run.ablation.changes(run.seed),
