@@ -5,9 +5,10 @@
 Needs the graph's outs up to `consistency` (`dvc repro consistency judge`). Two forms, each with and without the penalty: as
 params.yaml sets it, and as published (the set `published` of profiles/ablations.yaml). Writes `docs/collapse.json`, each
 run as it ends, and `docs/images/collapse.png`; `--forms` runs some of them, and keeps what the file has of the others.
-Collapse is read off samples of the dev split's captions, not the losses: attribute accuracy,
-Fréchet distance, diversity and motion as shares of the real clips', beside the discriminator's loss. The guard of
-params.yaml looks on without rolling back, and what it would have done first is kept.
+`--start` takes another student than models/consistency, such as that of an experiment (`dvc get . models/consistency --rev
+NAME --out FOLDER`); `--start-name` says in the file what it is. Collapse is read off samples of the dev split's captions,
+not the losses: attribute accuracy, Fréchet distance, diversity and motion as shares of the real clips', beside the
+discriminator's loss. The guard of params.yaml looks on without rolling back, and what it would have done first is kept.
 """
 
 import argparse
@@ -43,14 +44,14 @@ def forms() -> dict[str, AdversarialSettings]:
     )
 
 
-def train(settings: AdversarialSettings, updates: int, every: int) -> dict[str, Any]:
-    """The curve of one run, and what the guard said first."""
+def train(start: Path, settings: AdversarialSettings, updates: int, every: int) -> dict[str, Any]:
+    """The curve of one run from the student in `start`, and what the guard said first."""
     torch.set_num_threads(load_params(Path("params.yaml")).machine.threads)
     settings = settings.model_copy(update={"updates": updates})
     base = Path("models/base")
     opened = open_stage("adversarial", Path("data/latents"), {"base": base}, settings, Path(tempfile.mkdtemp()))
     accelerator = make_accelerator(settings.precision, settings.accumulate)
-    student = load_pipeline(Path("models/consistency"))
+    student = load_pipeline(start)
     captions = opened.training.text(sorted(set(opened.training.rows.caption)))
     preview = opened.preview(student, seeded("collapse"))
     method = Adversarial(student, load_pipeline(base), settings, accelerator, preview, captions)
@@ -105,6 +106,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=200)
     parser.add_argument("--every", type=int, default=25, help="updates between two looks at the samples")
+    parser.add_argument(
+        "--start", type=Path, default=Path("models/consistency"), help="folder of the student to start from"
+    )
+    parser.add_argument("--start-name", help="what it is, for the names of the runs")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
     parser.add_argument("--generator-factor", type=float, default=1.0, help="on the generator's learning rate")
     parser.add_argument("--discriminator-factor", type=float, default=1.0, help="on the discriminator's learning rate")
@@ -113,11 +118,14 @@ def main() -> None:
     runs = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
     for form, settings in forms().items():
         if form in options.forms:
-            kind = ", ".join([form, *(f"{who} x {factor:g}" for who, factor in factors.items() if factor != 1)])
+            changed_rates = [f"{who} x {factor:g}" for who, factor in factors.items() if factor != 1]
+            kind = ", ".join([form, *filter(None, [options.start_name]), *changed_rates])
             rates = {f"{who}_lr": factor * getattr(settings, f"{who}_lr") for who, factor in factors.items()}
             for name, changed in ((kind, {}), (f"{kind}, no penalty", NO_PENALTY)):
                 print(name)
-                runs[name] = train(settings.model_copy(update=rates | changed), options.updates, options.every)
+                runs[name] = train(
+                    options.start, settings.model_copy(update=rates | changed), options.updates, options.every
+                )
                 write_json(RESULT, runs)
                 plot(runs, PICTURE)
     for name, found in runs.items():
