@@ -2,19 +2,20 @@
 
     python benchmarks/collapse.py --updates 200
 
-Needs the graph's outs up to `consistency` (`dvc repro consistency judge`). Two forms, each with and without the penalty: as
-params.yaml sets it, and as published (the set `published` of profiles/ablations.yaml). Writes `docs/collapse.json`, each
-run as it ends, and `docs/images/collapse.png`; `--forms` runs some of them, and keeps what the file has of the others.
-`--start` takes another student than models/consistency, such as that of an experiment (`dvc get . models/consistency --rev
-NAME --out FOLDER`); `--start-name` says in the file what it is. Collapse is read off samples of the dev split's captions,
-not the losses: attribute accuracy, Fréchet distance, diversity and motion as shares of the real clips', beside the
-discriminator's loss. The guard of params.yaml looks on without rolling back, and what it would have done first is kept.
+Needs the graph's outs up to `consistency` (`dvc repro consistency judge`). Four forms: as params.yaml sets it, as published
+(the set `published` of profiles/ablations.yaml), and each of them without the penalty. Writes `docs/collapse.json`, each run
+as it ends, and `docs/images/collapse.png`; `--forms` runs some of them, also side by side, and keeps what the file has of the
+others. `--start` takes another student than models/consistency, such as that of an experiment (`dvc get . models/consistency
+--rev NAME --out FOLDER`); `--start-name` says in the file what it is. Collapse is read off samples of the dev split's captions
+by the shortest average, not the losses: attribute accuracy, Fréchet distance, diversity and motion as shares of the real
+clips', beside the discriminator's loss. The guard of params.yaml looks on without rolling back, and what it would have done
+first is kept.
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -24,30 +25,31 @@ from onestep.config import AdversarialSettings, load_params
 from onestep.evaluation.development import development_measure
 from onestep.evaluation.preference import read_margins
 from onestep.models.pipeline import load_pipeline
-from onestep.storage import write_json
+from onestep.storage import read_json, write_json
 from onestep.training.adversarial import Adversarial
 from onestep.training.loop import Batches, make_accelerator, seeded
 from onestep.training.stage import open_stage
 from onestep.training.watch import Watch
 
 RESULT, PICTURE = Path("docs/collapse.json"), Path("docs/images/collapse.png")
-FORMS = ("as set", "as published")
+FORMS = ("as set", "as set, no penalty", "as published", "as published, no penalty")
 NO_PENALTY = {"r1": 0.0, "r2": 0.0}
 
 
-def forms() -> dict[str, AdversarialSettings]:
-    """The settings of each form, with the penalty."""
-    settings = load_params(Path("params.yaml")).adversarial
-    sets = yaml.safe_load(Path("profiles/ablations.yaml").read_text(encoding="utf-8"))["sets"]
-    return dict(
-        zip(FORMS, (settings, settings.model_copy(update=sets["published"]["settings"]["adversarial"])), strict=True)
-    )
+def settings_of(form: str) -> AdversarialSettings:
+    """The settings of one form."""
+    changes: dict[str, Any] = {}
+    if form.startswith("as published"):
+        sets = yaml.safe_load(Path("profiles/ablations.yaml").read_text(encoding="utf-8"))["sets"]
+        changes |= sets["published"]["settings"]["adversarial"]
+    if form.endswith("no penalty"):
+        changes |= NO_PENALTY
+    return load_params(Path("params.yaml")).adversarial.model_copy(update=changes)
 
 
 def train(start: Path, settings: AdversarialSettings, updates: int, every: int) -> dict[str, Any]:
-    """The curve of one run from the student in `start`, and what the guard said first."""
-    torch.set_num_threads(load_params(Path("params.yaml")).machine.threads)
-    settings = settings.model_copy(update={"updates": updates})
+    """The curve of one run from the student in `start`, losses as means of the guard's window, and what it said first."""
+    settings = settings.model_copy(update={"updates": updates, "ema": settings.ema[:1]})
     base = Path("models/base")
     opened = open_stage("adversarial", Path("data/latents"), {"base": base}, settings, Path(tempfile.mkdtemp()))
     accelerator = make_accelerator(settings.precision, settings.accumulate)
@@ -60,15 +62,13 @@ def train(start: Path, settings: AdversarialSettings, updates: int, every: int) 
     margins = read_margins(Path("data/margins.json"))
     measure = development_measure(student, opened.dev, clips, judge, settings.evaluate_clips, settings.seed, margins)
     watch = Watch(measure, every, settings.select, settings.certainty, settings.guard)
-    name = next(iter(method.averages))
     curve: list[dict[str, Any]] = []
     history: list[dict[str, float]] = []
     guard: dict[str, Any] | None = None
     for step in range(updates + 1):
         if step % every == 0:
             _, reason = watch.look(step, method)
-            looked = next(look for look in watch.looks if look["step"] == step and look["average"] == name)
-            curve.append(looked | {"update": step} | (history[-1] if history else {}))
+            curve.append(watch.looks[-1] | {"update": step} | means(history[-settings.guard.window :]))
             print(curve[-1], flush=True)
             guard = guard or ({"update": step, "reason": reason} if reason else None)
         if step < updates:
@@ -76,6 +76,12 @@ def train(start: Path, settings: AdversarialSettings, updates: int, every: int) 
             reason = watch.trouble(history)
             guard = guard or ({"update": step + 1, "reason": reason} if reason else None)
     return {"curve": curve, "guard": guard}
+
+
+def means(history: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each number over these updates."""
+    keys = {key for numbers in history for key in numbers}
+    return {key: fmean(numbers[key] for numbers in history if key in numbers) for key in sorted(keys)}
 
 
 def plot(runs: dict[str, dict[str, Any]], path: Path) -> None:
@@ -113,21 +119,22 @@ def main() -> None:
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
     parser.add_argument("--generator-factor", type=float, default=1.0, help="on the generator's learning rate")
     parser.add_argument("--discriminator-factor", type=float, default=1.0, help="on the discriminator's learning rate")
+    parser.add_argument("--threads", type=int, default=load_params(Path("params.yaml")).machine.threads)
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     factors = {"generator": options.generator_factor, "discriminator": options.discriminator_factor}
-    runs = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
-    for form, settings in forms().items():
-        if form in options.forms:
-            changed_rates = [f"{who} x {factor:g}" for who, factor in factors.items() if factor != 1]
-            kind = ", ".join([form, *filter(None, [options.start_name]), *changed_rates])
-            rates = {f"{who}_lr": factor * getattr(settings, f"{who}_lr") for who, factor in factors.items()}
-            for name, changed in ((kind, {}), (f"{kind}, no penalty", NO_PENALTY)):
-                print(name)
-                runs[name] = train(
-                    options.start, settings.model_copy(update=rates | changed), options.updates, options.every
-                )
-                write_json(RESULT, runs)
-                plot(runs, PICTURE)
+    other_rates = [f"{who} x {factor:g}" for who, factor in factors.items() if factor != 1]
+    for form in options.forms:
+        name = ", ".join([form, *filter(None, [options.start_name]), *other_rates])
+        print(name)
+        settings = settings_of(form)
+        rates = {f"{who}_lr": factor * getattr(settings, f"{who}_lr") for who, factor in factors.items()}
+        run = train(options.start, settings.model_copy(update=rates), options.updates, options.every)
+        # read only now: another process may have written meanwhile
+        runs = (read_json(RESULT) if RESULT.is_file() else {}) | {name: run}
+        write_json(RESULT, runs)
+        plot(runs, PICTURE)
+    runs = read_json(RESULT)
     for name, found in runs.items():
         last = found["curve"][-1]
         print(f"{name}: Fréchet video distance {last['frechet_video_distance']:.2f}, guard {found['guard']}")
