@@ -102,7 +102,7 @@ def plot(runs: dict[str, dict[str, Any]], path: Path) -> None:
         axis.set_title(key.replace("_", " ") + (" (share of real)" if key in ("diversity", "motion") else ""))
         axis.set_xlabel("update")
         axis.grid(alpha=0.3)
-    axes[0].set_yscale("symlog")
+    axes[0].set_ylim(bottom=0.0)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(runs))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
