@@ -35,7 +35,7 @@ RESULTS = Path("docs/results/ablations.json")  # what is finished: DVC's experim
 PAGE, PICTURE = Path("docs/ablations.md"), Path("docs/images/ablations.png")
 GRAPH = "dvc.yaml"
 TARGET = "evaluate"  # the stage whose metrics are compared
-KEPT = ("onestep", "real")  # models whose metrics are kept of every experiment
+KEPT = ("onestep", "consistency", "real")  # models whose metrics are kept of every experiment
 POLL_S = 15.0
 STATES = ("Queued", "Running")
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 BEGIN, END = "<!-- written by benchmarks/ablations.py, from here -->", "<!-- to here -->"
-CANDIDATE, REAL = "onestep", "real"
+CANDIDATE, START, REAL = "onestep", "consistency", "real"
 
 
 class Value(NamedTuple):
@@ -41,7 +41,7 @@ def write_page(runs: Sequence["Run"], page: Path, picture: Path) -> None:
     _, _, after = rest.partition(END)
     by_set = _by_set(runs)
     link = Path(picture.name) if picture.parent == page.parent else picture.relative_to(page.parent)
-    body = [BEGIN, "", _how(runs), "", *_table(by_set), "", *_differences(by_set)]
+    body = [BEGIN, "", _how(runs), "", *_table(by_set), "", *_differences(by_set), *_stage(by_set)]
     if any(run.metrics for run in runs):
         draw(by_set, picture)
         body += [f"![Each set's mean over seeds, and each seed]({link.as_posix()})", ""]
@@ -166,6 +166,17 @@ def _differences(by_set: Mapping[str, list["Run"]]) -> list[str]:
     return lines
 
 
+def _stage(by_set: Mapping[str, list["Run"]]) -> list[str]:
+    """What the adversarial stage made of its start, where it made anything of it: GSB of its end against its start."""
+    rows = [["what the stage made of its start", *(f"{column.title} ({column.better})" for column in STAGE)]]
+    for name, found in by_set.items():
+        cells = [list(_values(found, column).values()) for column in STAGE]
+        preferences = [values for column, values in zip(STAGE, cells, strict=True) if column.title.startswith("GSB")]
+        if any(value.value for values in preferences for value in values):
+            rows.append([f"`{name}`", *(_written(mean_over_seeds(values)) if values else "–" for values in cells)])
+    return [*_markdown(rows), ""] if len(rows) > 1 else []
+
+
 def _less(ours: Sequence["Run"], theirs: Sequence["Run"], column: Column) -> str:
     value = difference(_values(ours, column), _values(theirs, column))
     if value is None:
@@ -209,9 +220,9 @@ def _written(value: Value, signed: bool = False) -> str:
     return text if value.low is None else f"{text} ({value.low:.3g} … {value.high:.3g})"
 
 
-def _metric(name: str) -> Callable[[Mapping[str, Any]], Value | None]:
+def _metric(name: str, model: str = CANDIDATE) -> Callable[[Mapping[str, Any]], Value | None]:
     def read(metrics: Mapping[str, Any]) -> Value | None:
-        cell = metrics["models"].get(CANDIDATE, {}).get(name)
+        cell = metrics["models"].get(model, {}).get(name)
         return Value(cell["value"], cell["low"], cell["high"]) if cell else None
 
     return read
@@ -227,9 +238,12 @@ def _share_of_real(name: str) -> Callable[[Mapping[str, Any]], Value | None]:
     return read
 
 
-def _gsb(question: str) -> Callable[[Mapping[str, Any]], Value | None]:
+def _gsb(question: str, pair: str | None = None) -> Callable[[Mapping[str, Any]], Value | None]:
+    """The candidate against the teacher, or, with `pair`, what metrics.json has under "X vs Y"."""
+
     def read(metrics: Mapping[str, Any]) -> Value | None:
-        cell = metrics.get("gsb", {}).get(question)
+        gsb = metrics.get("gsb", {})
+        cell = (gsb if pair is None else gsb.get(pair, {})).get(question)
         return Value(*(100 * cell[key] for key in ("value", "low", "high"))) if cell else None
 
     return read
@@ -244,4 +258,15 @@ COLUMNS = (
     Column("GSB fidelity, %", "higher", _gsb("fidelity")),
     Column("GSB structure, %", "higher", _gsb("structure")),
     Column("GSB text, %", "higher", _gsb("text")),
+)
+
+_OVER_START = f"{CANDIDATE} vs {START}"
+STAGE = (
+    Column("Fréchet video distance of the start", "lower", _metric("frechet_video_distance", START)),
+    Column("Fréchet video distance", "lower", _metric("frechet_video_distance")),
+    Column("attribute accuracy of the start", "higher", _metric("attribute_accuracy", START)),
+    Column("attribute accuracy", "higher", _metric("attribute_accuracy")),
+    Column("GSB fidelity over the start, %", "higher", _gsb("fidelity", _OVER_START)),
+    Column("GSB structure over the start, %", "higher", _gsb("structure", _OVER_START)),
+    Column("GSB text over the start, %", "higher", _gsb("text", _OVER_START)),
 )

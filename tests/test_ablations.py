@@ -206,6 +206,17 @@ def test_a_set_stands_in_the_table_of_what_it_is_held_against(tmp_path):
     assert plain.startswith("plain`") and "| `other` | +1 |" in plain and "`lonely`" not in plain
 
 
+def test_a_stage_that_changed_its_start_stands_in_a_table_of_its_own(tmp_path):
+    changed, idle = made_up("default", 1, 1.0), made_up("idle", 1, 5.0)
+    for one, value in ((changed, 0.16), (idle, 0.0)):
+        cell = {"value": value, "low": value - 0.125, "high": value + 0.125}
+        one.metrics["gsb"] = {"onestep vs consistency": {"fidelity": cell}}
+        one.metrics["models"]["consistency"] = {"frechet_video_distance": {"value": 4.0, "low": 3.0, "high": 5.0}}
+    ablations_page.write_page([changed, idle], tmp_path / "page.md", tmp_path / "picture.png")
+    _, table = (tmp_path / "page.md").read_text().split("| what the stage made of its start |")
+    assert "| `default` | 4 (3 … 5) | 1 (0 … 2) | – | – | 16 (3.5 … 28.5) | – | – |" in table and "`idle`" not in table
+
+
 def test_what_has_not_run_is_listed(tmp_path):
     runs = [made_up("default", 1, 10.0), made_up("default", 2, None)]
     ablations_page.write_page(runs, tmp_path / "page.md", tmp_path / "picture.png")
