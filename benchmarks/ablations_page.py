@@ -70,7 +70,10 @@ def difference(ours: Mapping[int, Value], theirs: Mapping[int, Value]) -> Value 
 
 
 def draw(by_set: Mapping[str, list["Run"]], picture: Path) -> None:
-    """One panel per number: each set's mean with its interval, each seed as a dot, a bar at what it is compared with."""
+    """One panel per number: each set's mean with its interval, each seed as a dot, a bar at what it is compared with.
+
+    A set so far from the others that they could not be told apart beside it is written at the panel's edge.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -83,12 +86,19 @@ def draw(by_set: Mapping[str, list["Run"]], picture: Path) -> None:
         1, len(shown), figsize=(width, 1.2 + 0.32 * len(names)), sharey=True, squeeze=False, layout="constrained"
     )
     for axis, column in zip(axes[0], shown, strict=True):
+        low, high = _range([value.value for name in names for value in _values(by_set[name], column).values()])
+        axis.set_xlim(low, high)
         for place, name in enumerate(names):
             values = list(_values(by_set[name], column).values())
             if not values:
                 continue
             mean, compare = mean_over_seeds(values), by_set[name][0].ablation.compare
             colour = "#d2601a" if name == compare else "#2457d6"
+            if not low <= mean.value <= high:
+                side, edge = ("left", low) if mean.value < low else ("right", high)
+                text = f"◂ {mean.value:.3g}" if side == "left" else f"{mean.value:.3g} ▸"
+                axis.text(edge, place, text, color=colour, ha=side, va="center", fontsize=8)
+                continue
             if mean.low is not None and mean.high is not None:
                 axis.plot([mean.low, mean.high], [place, place], color=colour, alpha=0.5)
             axis.plot(
@@ -104,6 +114,15 @@ def draw(by_set: Mapping[str, list["Run"]], picture: Path) -> None:
     # without the library's version in it, the same numbers give the same file
     figure.savefig(picture, dpi=120, metadata={"Software": None})
     plt.close(figure)
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """Limits of an axis: what lies within ten median deviations of the median, and a margin."""
+    each = np.array(values)
+    away = np.abs(each - np.median(each))
+    near = each[away <= 10 * max(float(np.median(away)), 1e-9)]
+    margin = max(0.25 * float(np.ptp(near)), 1e-3)
+    return float(near.min() - margin), float(near.max() + margin)
 
 
 def _by_set(runs: Sequence["Run"]) -> dict[str, list["Run"]]:
