@@ -190,8 +190,7 @@ def _stage(by_set: Mapping[str, list["Run"]]) -> list[str]:
     rows = [["what the stage made of its start", *(f"{column.title} ({column.better})" for column in STAGE)]]
     for name, found in by_set.items():
         cells = [list(_values(found, column).values()) for column in STAGE]
-        preferences = [values for column, values in zip(STAGE, cells, strict=True) if column.title.startswith("GSB")]
-        if any(value.value for values in preferences for value in values):
+        if any(value.value for column in OVER_START for value in _values(found, column).values()):
             rows.append([f"`{name}`", *(_written(mean_over_seeds(values)) if values else "–" for values in cells)])
     return [*_markdown(rows), ""] if len(rows) > 1 else []
 
@@ -279,13 +278,16 @@ COLUMNS = (
     Column("GSB text, %", "higher", _gsb("text")),
 )
 
-_OVER_START = f"{CANDIDATE} vs {START}"
+_PAIR = f"{CANDIDATE} vs {START}"
+OVER_START = (
+    Column("GSB fidelity over the start, %", "higher", _gsb("fidelity", _PAIR)),
+    Column("GSB structure over the start, %", "higher", _gsb("structure", _PAIR)),
+    Column("GSB text over the start, %", "higher", _gsb("text", _PAIR)),
+)
 STAGE = (
     Column("Fréchet video distance of the start", "lower", _metric("frechet_video_distance", START)),
     Column("Fréchet video distance", "lower", _metric("frechet_video_distance")),
     Column("attribute accuracy of the start", "higher", _metric("attribute_accuracy", START)),
     Column("attribute accuracy", "higher", _metric("attribute_accuracy")),
-    Column("GSB fidelity over the start, %", "higher", _gsb("fidelity", _OVER_START)),
-    Column("GSB structure over the start, %", "higher", _gsb("structure", _OVER_START)),
-    Column("GSB text over the start, %", "higher", _gsb("text", _OVER_START)),
+    *OVER_START,
 )

@@ -119,9 +119,9 @@ def main() -> None:
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
     parser.add_argument("--generator-factor", type=float, default=1.0, help="on the generator's learning rate")
     parser.add_argument("--discriminator-factor", type=float, default=1.0, help="on the discriminator's learning rate")
-    parser.add_argument("--threads", type=int, default=load_params(Path("params.yaml")).machine.threads)
+    parser.add_argument("--threads", type=int, help="instead of machine.threads of params.yaml")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads or load_params(Path("params.yaml")).machine.threads)
     factors = {"generator": options.generator_factor, "discriminator": options.discriminator_factor}
     other_rates = [f"{who} x {factor:g}" for who, factor in factors.items() if factor != 1]
     for form in options.forms:
