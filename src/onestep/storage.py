@@ -22,6 +22,12 @@ class StorageError(RuntimeError):
     """Something could not be read or written; the message names it and says why."""
 
 
+class MachineFailed(RuntimeError):
+    """The machine failed, not the work: a child was killed, a disk is full, a program is missing. May go on later."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: the flow tries such a stage again
+
+
 def open_folder(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a folder URL and the folder's path in it; raises `StorageError` when it is not a folder."""
     fs, root = fsspec.core.url_to_fs(str(url))

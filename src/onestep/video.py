@@ -23,7 +23,11 @@ _MARGIN_S = 0.001  # cuts lie this much before a frame, so that rounding never m
 
 
 class VideoError(RuntimeError):
-    """A video could not be read or written; the message names the file and says why."""
+    """A video could not be read or written, by the file's own fault; the message names the file and says why."""
+
+    def __init__(self, message: str, reason: str = "not transcodable") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
