@@ -24,10 +24,9 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
 from onestep.config import Params, SettingsError, merged, overrides, parse_settings
 from onestep.storage import read_json, write_json
+from onestep.yaml_files import dump_yaml, parse_yaml, read_yaml
 
 PROFILE, PARAMS, METRICS = Path("profiles/ablations.yaml"), Path("params.yaml"), Path("reports/metrics.json")
 RECORD = "reports/curves/adversarial/run.json"  # what the guard saw and did
@@ -78,7 +77,7 @@ class Run:
 
 def read_profile(profile: Path, params: Path) -> list[Ablation]:
     """The sets, each checked against params.yaml; raises `AblationError`."""
-    content = yaml.safe_load(profile.read_text(encoding="utf-8"))
+    content = read_yaml(profile)
     common = content.get("settings") or {}
     sets = [
         Ablation(
@@ -106,7 +105,7 @@ def set_params(ablation: Ablation, seed: int, params: Path) -> list[str]:
     """The changes as `--set-param` takes them, checked; raises `SettingsError`."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / ablation.name
-        file.write_text(yaml.safe_dump(ablation.changes(seed)), encoding="utf-8")
+        file.write_text(dump_yaml(ablation.changes(seed)), encoding="utf-8")
         return overrides(file, params)
 
 
@@ -132,7 +131,7 @@ def guarded(ref: str) -> Sequence[Mapping[str, Any]] | None:
 
 def params_of(ablation: Ablation, seed: int) -> Params:
     """All of the committed params.yaml with the set's changes."""
-    content = yaml.safe_load(git("show", f"HEAD:{PARAMS}"))
+    content = parse_yaml(git("show", f"HEAD:{PARAMS}"), str(PARAMS))
     return parse_settings(Params, merged(content, ablation.changes(seed)), str(PARAMS))
 
 
@@ -146,7 +145,7 @@ def code_of(revision: str) -> str:
 
 @cache
 def _code_of(revision: str) -> str:
-    stages = yaml.safe_load(git("show", f"{revision}:{GRAPH}"))["stages"]
+    stages = parse_yaml(git("show", f"{revision}:{GRAPH}"), GRAPH)["stages"]
     makers = {_path(out): name for name, stage in stages.items() for out in stage.get("outs", ())}
     needed, waiting_for, files = set(), [TARGET], set()
     while waiting_for:
@@ -170,7 +169,7 @@ def _path(entry: str | Mapping[str, Any]) -> str:
 
 def _params_of(ref: str) -> Params | None:
     try:
-        return parse_settings(Params, yaml.safe_load(git("show", f"{ref}:{PARAMS}")), ref)
+        return parse_settings(Params, parse_yaml(git("show", f"{ref}:{PARAMS}"), ref), ref)
     except SettingsError:  # of another time
         return None
 

@@ -24,8 +24,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from onestep.config import FetchSettings, GateSettings, Params, SettingsError, load_group, merged, parse_settings
 from onestep.registry import ledger, runs
 from onestep.registry.attempts import AttemptRefused, outcomes, params_sha256
@@ -35,6 +33,7 @@ from onestep.registry.repository import Repository
 from onestep.registry.spending import wealth
 from onestep.registry.tried import enter
 from onestep.storage import replacing, write_json
+from onestep.yaml_files import dump_yaml, read_yaml
 
 PARAMS, METRICS, VERDICT = "params.yaml", "reports/metrics.json", "reports/verdict.json"
 TOOK = ".onestep/candidates.json"  # in the clone: seconds of each night, which the ledger does not know
@@ -79,7 +78,7 @@ class Night:
 
 def read_profile(profile: Path, params: Path) -> list[Candidate]:
     """The candidates in order, each checked against params.yaml; raises `CandidatesError`."""
-    content, shipped = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (profile, params))
+    content, shipped = (read_yaml(path) for path in (profile, params))
     common = content.get("settings") or {}
     found = []
     for name, entry in content["candidates"].items():
@@ -107,7 +106,7 @@ def open_clone(project: Path, clone: Path) -> None:
 def one_night(clone: Path, candidate: Candidate) -> bool:
     """Let a candidate go through its night; false where it has been through it. Raises `CandidatesError`."""
     started = time.monotonic()
-    (clone / PARAMS).write_text(yaml.safe_dump(dict(candidate.params), sort_keys=False), encoding="utf-8")
+    (clone / PARAMS).write_text(dump_yaml(dict(candidate.params)), encoding="utf-8")
     call(clone, "dvc", "repro", "validate")
     comparison = judged(clone, candidate)
     new = comparison is None

@@ -19,7 +19,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-import yaml
 
 from onestep.config import AdversarialSettings, load_params
 from onestep.evaluation.development import development_measure
@@ -30,6 +29,7 @@ from onestep.training.adversarial import Adversarial
 from onestep.training.loop import Batches, make_accelerator, seeded
 from onestep.training.stage import open_stage
 from onestep.training.watch import Watch
+from onestep.yaml_files import read_yaml
 
 RESULT, PICTURE = Path("docs/collapse.json"), Path("docs/images/collapse.png")
 FORMS = ("as set", "as set, no penalty", "as published", "as published, no penalty")
@@ -40,7 +40,7 @@ def settings_of(form: str) -> AdversarialSettings:
     """The settings of one form."""
     changes: dict[str, Any] = {}
     if form.startswith("as published"):
-        sets = yaml.safe_load(Path("profiles/ablations.yaml").read_text(encoding="utf-8"))["sets"]
+        sets = read_yaml(Path("profiles/ablations.yaml"))["sets"]
         changes |= sets["published"]["settings"]["adversarial"]
     if form.endswith("no penalty"):
         changes |= NO_PENALTY

@@ -25,17 +25,18 @@ TARGET_S = 3.0
 
 def graph_with(stages: int) -> str:
     """The test's small graph with more stages of nothing between its trainer and its gate."""
-    import yaml
     from tests.night_project import GRAPH
 
-    graph = yaml.safe_load(GRAPH)
+    from onestep.yaml_files import dump_yaml, parse_yaml
+
+    graph = parse_yaml(GRAPH, "GRAPH")
     for number in range(stages):
         graph["stages"][f"extra-{number}"] = {
             "cmd": f"cp models/onestep/weights extra-{number}.txt",
             "deps": ["models/onestep/weights"],
             "outs": [f"extra-{number}.txt"],
         }
-    return yaml.safe_dump(graph, sort_keys=False)
+    return dump_yaml(graph)
 
 
 def timed(*command: str, cwd: Path) -> float:

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
+from onestep.yaml_files import dump_yaml, read_yaml
 from tests.pins import FIRST
 from tests.toy_project import run
 
@@ -64,11 +64,11 @@ MAKE = """
 import hashlib, json, sys
 from pathlib import Path
 
-import yaml
+from onestep.yaml_files import read_yaml
 
 stage, *paths = sys.argv[1:]
 out = Path(paths[-1])
-params = yaml.safe_load(Path("params.yaml").read_text())
+params = read_yaml(Path("params.yaml"))
 print(stage, "works", flush=True)
 
 
@@ -154,10 +154,10 @@ def make_night_project(folder: Path) -> Path:
 
 def write_night_params(root: Path, **changes: object) -> None:
     """The shipped rules of retraining, and the toy trainer's settings."""
-    shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
+    shipped = read_yaml(ROOT / "params.yaml")
     groups = {name: shipped[name] for name in ("retrain", "gate")} | {"judge": {"url": "none", "sha256": None}}
     params = groups | {"learning_rate": 1, "verdict": "promote", "in_training": ""} | changes
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    (root / "params.yaml").write_text(dump_yaml(params))
 
 
 @pytest.fixture(scope="session")

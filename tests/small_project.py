@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from onestep.cli import app
 from onestep.config import merged
 from onestep.data import world
 from onestep.evaluation.faults import FAULTS
 from onestep.evaluation.judge import Judge
+from onestep.yaml_files import dump_yaml, read_yaml
 from tests.pins import FIRST
 from tests.tiny import FRAMES, SIDE, save_pipeline
 
@@ -80,7 +80,7 @@ def make_project(root: Path, form: str, **changes: dict[str, Any]) -> Path:
     shutil.copyfile(ROOT / "data" / "margins.json", root / "data" / "margins.json")
     shutil.copytree(ROOT / "data" / "seeds", root / "data" / "seeds")
     (root / ".gitignore").write_text("/pretrained/\n/.onestep/\n")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = read_yaml(ROOT / "params.yaml")
     write_params(root, merged(merged(params, SMALL), changes))
     save_pipeline(root / "pretrained" / "base", form)
     save_judge(root / "pretrained" / "judge")
@@ -106,11 +106,11 @@ def save_judge(folder: Path) -> None:
 
 
 def read_params(root: Path) -> dict[str, Any]:
-    return yaml.safe_load((root / "params.yaml").read_text())
+    return read_yaml(root / "params.yaml")
 
 
 def write_params(root: Path, params: dict[str, Any]) -> None:
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (root / "params.yaml").write_text(dump_yaml(params))
 
 
 def command(root: Path, *words: str) -> str:
@@ -135,7 +135,7 @@ def forget_accelerator() -> None:
 
 def run_here(root: Path, target: str | None = None) -> None:
     """The stages' commands in the order of `dvc.yaml`, up to `target`, in this process: no start-up to pay per stage."""
-    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    stages = read_yaml(root / "dvc.yaml")["stages"]
     with contextlib.chdir(root):
         for name, stage in stages.items():
             program, *words = shlex.split(stage["cmd"])

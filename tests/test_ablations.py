@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from onestep.config import Params, merged, parse_settings
+from onestep.yaml_files import read_yaml
 from tests.toy_project import run
 
 ROOT = Path(__file__).parents[1]
@@ -33,10 +33,10 @@ stages:
 MAKE = """
 import json, sys
 from pathlib import Path
-import yaml
+from onestep.yaml_files import read_yaml
 import toy
 
-params = yaml.safe_load(Path("params.yaml").read_text())
+params = read_yaml(Path("params.yaml"))
 settings = params["adversarial"]
 if settings["r1"] == 0 and settings["r2"] == 0:
     sys.exit("onestep: the loss is not finite")
@@ -167,7 +167,7 @@ def test_the_shipped_sets_are_params_with_legal_changes_and_seeds_in_both_stages
     assert "default" in {found.compare for found in sets} and len({found.name for found in sets}) == len(sets)
     changes = ablations.set_params(sets[1], 3, ROOT / "params.yaml")
     assert {"consistency.seed=3", "adversarial.seed=3"} <= set(changes)
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content = read_yaml(ROOT / "params.yaml")
     made = {found.name: parse_settings(Params, merged(content, found.changes(1)), found.name) for found in sets}
     for one, other in itertools.combinations(made, 2):
         assert made[one] != made[other], f"{one} and {other} are the same run"

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 from benchmarks import candidates
 from benchmarks.candidates import END, START, CandidatesError, read_profile
 
@@ -12,6 +11,7 @@ from onestep.registry import ledger
 from onestep.registry.lineage.verify import PASSED
 from onestep.registry.production import champion
 from onestep.registry.repository import Repository
+from onestep.yaml_files import dump_yaml
 from tests.night_project import make_night_project
 from tests.test_graph import ROOT
 from tests.toy_project import run
@@ -29,7 +29,7 @@ PROFILE = {
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = make_night_project(tmp_path)
-    (tmp_path / "profile.yaml").write_text(yaml.safe_dump(PROFILE, sort_keys=False))
+    (tmp_path / "profile.yaml").write_text(dump_yaml(PROFILE))
     (tmp_path / "page.md").write_text(f"before\n{START}\nof last time\n{END}\nafter\n")
     monkeypatch.chdir(root)
     return root
@@ -124,6 +124,6 @@ def test_candidate_with_a_wrong_setting_is_named_before_anything_runs(
     tmp_path: Path, settings: dict[str, object], said: str
 ) -> None:
     profile = tmp_path / "profile.yaml"
-    profile.write_text(yaml.safe_dump({"candidates": {"x": {"title": "x", "settings": settings}}}))
+    profile.write_text(dump_yaml({"candidates": {"x": {"title": "x", "settings": settings}}}))
     with pytest.raises(CandidatesError, match=said):
         read_profile(profile, ROOT / "params.yaml")

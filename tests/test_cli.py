@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from onestep import cli
+from onestep.yaml_files import dump_yaml, read_yaml
 from tests.tiny import save_latents, save_pipeline
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,7 @@ def test_help_takes_less_than_a_second_of_processor_time() -> None:
 
 
 def test_every_stage_of_the_graph_is_a_command_with_those_options() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
     commands = {c.name or c.callback.__name__.replace("_", "-") for c in cli.app.registered_commands if c.callback}
     assert {stage["cmd"].split()[1] for stage in stages.values()} <= commands
 
@@ -67,9 +67,9 @@ def test_the_shipped_settings_pass(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_a_wrong_setting_is_one_sentence(tmp_path, monkeypatch, capsys) -> None:
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content = read_yaml(ROOT / "params.yaml")
     content["ingest"]["frames"] = 16
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "params.yaml").write_text(dump_yaml(content))
     said = refused(["params", str(tmp_path / "params.yaml")], monkeypatch, capsys)
     assert said.endswith("ingest.frames = 16: 16 frames are not 4k+1; the nearest legal value is 17")
 
@@ -128,7 +128,7 @@ def test_latents_of_another_base_are_one_sentence(tmp_path, monkeypatch, capsys)
 
 
 def test_weights_that_are_not_the_pinned_ones_are_one_sentence(tmp_path, monkeypatch, capsys) -> None:
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content = read_yaml(ROOT / "params.yaml")
     save_pipeline(tmp_path / "ours")
     content["base"] = {"url": "ours", "sha256": "0" * 64}
     (tmp_path / "params.yaml").write_text(json.dumps(content))

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from pydantic import ValidationError
 
 from onestep.config import (
@@ -17,13 +16,14 @@ from onestep.config import (
     overrides,
     parse_settings,
 )
+from onestep.yaml_files import parse_yaml, read_yaml
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
 
 @pytest.fixture
 def content() -> dict[str, Any]:
-    return yaml.safe_load(SHIPPED.read_text())
+    return read_yaml(SHIPPED)
 
 
 def refusal(content: Any) -> str:
@@ -44,7 +44,7 @@ def test_the_shipped_profiles_are_legal_and_change_what_they_name(name: str, con
         before = content
         for part in key.split("."):
             before = before[part]
-        assert before != yaml.safe_load(value), f"{key} is what it is without the profile"
+        assert before != parse_yaml(value, key), f"{key} is what it is without the profile"
 
 
 def test_a_profile_changes_a_group_within_a_group_key_by_key(tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from onestep.config import Params
+from onestep.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 EXCLUDED = {"onestep.cli"}  # it only dispatches; what a command runs is in the modules it imports
 
 

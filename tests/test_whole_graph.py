@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 from onestep.cli import app
@@ -21,6 +20,7 @@ from onestep.data.clips import read_quarantine
 from onestep.evaluation.generate import make_clip
 from onestep.models.pipeline import load_pipeline
 from onestep.registry.graph import plan
+from onestep.yaml_files import read_yaml
 from tests.small_project import command, make_project, read_params, run_here, write_params
 from tests.tiny import FRAMES, SIDE, TOKENS
 
@@ -64,8 +64,8 @@ def read(path: Path) -> Any:
 
 
 def test_every_stage_ran_and_made_what_it_declares(reproduced: Path) -> None:
-    stages = yaml.safe_load((reproduced / "dvc.yaml").read_text())["stages"]
-    lock = yaml.safe_load((reproduced / "dvc.lock").read_text())["stages"]
+    stages = read_yaml(reproduced / "dvc.yaml")["stages"]
+    lock = read_yaml(reproduced / "dvc.lock")["stages"]
     assert set(lock) == set(stages)
     for stage in stages.values():
         for out in stage["outs"]:

@@ -10,8 +10,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from onestep.yaml_files import YamlError, read_yaml
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -369,22 +370,20 @@ def load_params(path: Path) -> Params:
 
 def load_group(kind: type[AnySettings], path: Path, group: str) -> AnySettings:
     """One group alone, whatever else a project's `params.yaml` holds; raises `SettingsError`."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SettingsError(f"{path} does not exist: run from the project's root or pass --params") from error
-    return parse_settings(kind, content.get(group, {}), f"{path}: {group}")
+    return parse_settings(kind, _content(path).get(group, {}), f"{path}: {group}")
 
 
 def read_settings(kind: type[AnySettings], path: Path) -> AnySettings:
     """Read and check any settings file; raises `SettingsError`."""
+    return parse_settings(kind, _content(path), str(path))
+
+
+def _content(path: Path) -> Any:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SettingsError(f"{path} does not exist: run from the project's root or pass --params") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path} is not valid YAML: {error}") from error
-    return parse_settings(kind, content, str(path))
+        return read_yaml(path)
+    except YamlError as error:
+        hint = "" if path.exists() else ": run from the project's root or pass --params"
+        raise SettingsError(f"{error}{hint}") from error
 
 
 def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -398,8 +397,7 @@ def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 def overrides(profile: Path, params: Path) -> list[str]:
     """A profile's settings as `group.key=value` for `dvc exp run --set-param`; raises `SettingsError` as `load_params`."""
-    content = yaml.safe_load(params.read_text(encoding="utf-8"))
-    changes = yaml.safe_load(profile.read_text(encoding="utf-8"))
+    content, changes = _content(params), _content(profile)
     parse_settings(Params, merged(content, changes), str(profile))
     return [f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in _leaves(changes)]
 

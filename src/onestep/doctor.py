@@ -127,10 +127,10 @@ def _remote(root: Path) -> Iterator[Finding]:
 
 
 def _disk(root: Path) -> Iterator[Finding]:
-    import yaml
+    from onestep.yaml_files import read_yaml
 
     lock = root / "dvc.lock"
-    stages = (yaml.safe_load(lock.read_text()) or {}).get("stages", {}) if lock.is_file() else {}
+    stages = (read_yaml(lock) or {}).get("stages", {}) if lock.is_file() else {}
     data = sum(out.get("size", 0) for stage in stages.values() for out in stage.get("outs", [])) / 1e9
     needed, free = 3 * data + SPARE_GB, shutil.disk_usage(root).free / 1e9
     found = f"{free:.1f} GB free; one run holds {data:.2f} GB, so {needed:.1f} GB is a good reserve"

@@ -59,9 +59,9 @@ def _note(words: Sequence[str]) -> None:
 
 
 def _stages() -> dict[str, dict[str, Any]]:
-    import yaml
+    from onestep.yaml_files import read_yaml
 
-    return yaml.safe_load(GRAPH.read_text())["stages"] if GRAPH.is_file() else {}
+    return read_yaml(GRAPH)["stages"] if GRAPH.is_file() else {}
 
 
 def _words(stage: dict[str, Any]) -> list[str]:

@@ -12,13 +12,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-import yaml
 
 from flows import page
+from onestep.yaml_files import read_yaml
 from tests.flows.asking import ask, wait_for
 from tests.flows.conftest import ROOT
 
-DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+DEPLOYMENTS = read_yaml(ROOT / "prefect.yaml")["deployments"]
 
 
 def test_everything_is_put_on_the_server_once_and_cron_really_yields_runs(deployed: str) -> None:
@@ -44,14 +44,14 @@ def test_everything_is_put_on_the_server_once_and_cron_really_yields_runs(deploy
 
 
 def test_flows_hold_no_second_graph() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
     for path in (ROOT / "flows").glob("*.py"):
         words = set(path.read_text().replace('"', " ").replace("'", " ").split())
         assert not words & {name for name in stages if "-" in name or name in ("consistency", "adversarial", "encode")}
 
 
 def test_nightly_and_what_the_decision_needs_are_named_in_the_graph() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
     deciding = {name for name, stage in stages.items() if stage["meta"].get("decision")}
     assert deciding == {"validate", "drift"}
     assert all(stage["meta"]["limit_s"] >= stage["meta"]["budget_s"] for stage in stages.values())

@@ -3,7 +3,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from onestep.config import load_params
 from onestep.registry import ledger
@@ -32,6 +31,7 @@ from onestep.registry.promotion import merge, promote
 from onestep.registry.repository import Repository
 from onestep.registry.spending import alpha_after
 from onestep.storage import sha256_file, sha256_folder
+from onestep.yaml_files import dump_yaml, read_yaml
 from tests.test_graph import ROOT
 from tests.toy_project import reproduce, run
 
@@ -72,9 +72,9 @@ def test_attempt_is_in_the_ledger_before_its_result_and_the_pin_holds_all_the_ru
 
 def test_code_is_what_stages_depend_on_and_nobody_makes(project: Path) -> None:
     assert code_files(project) == ["data/production.json", "dvc.yaml", "make.py"]
-    graph = yaml.safe_load((project / "dvc.yaml").read_text())
+    graph = read_yaml(project / "dvc.yaml")
     graph["stages"]["gate"]["deps"].append("models/onestep/model_index.json")  # of a folder that is made
-    (project / "dvc.yaml").write_text(yaml.safe_dump(graph))
+    (project / "dvc.yaml").write_text(dump_yaml(graph))
     assert code_files(project) == ["data/production.json", "dvc.yaml", "make.py"]
 
 

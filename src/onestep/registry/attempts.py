@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from onestep.config import GateSettings
 from onestep.registry import graph, ledger
 from onestep.registry.gates import VERDICT, read_verdict
@@ -30,6 +28,7 @@ from onestep.registry.production import CLIPS, INDEX, MODEL, champion
 from onestep.registry.repository import GitError, Repository
 from onestep.registry.spending import alpha_after
 from onestep.storage import sha256_file, sha256_folder, write_json
+from onestep.yaml_files import plain, read_yaml
 
 PIN = "data/production.json"
 PARAMS = "params.yaml"
@@ -51,7 +50,7 @@ def seed_of(comparison: int) -> int:
 
 def params_sha256(content: Any) -> str:
     """What an attempt calls its settings: the sha256 of all of params.yaml, parsed, whatever its order and comments."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(plain(content), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def outcomes(entries: Sequence[Entry]) -> list[bool]:
@@ -230,7 +229,7 @@ def _data(root: Path) -> str:
 
 
 def _params(root: Path) -> str:
-    return params_sha256(yaml.safe_load((root / PARAMS).read_text(encoding="utf-8")))
+    return params_sha256(read_yaml(root / PARAMS))
 
 
 def _code(root: Path) -> str:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-
 from onestep.registry.lineage.records import Found, sources
 from onestep.registry.lineage.show import number
 from onestep.registry.record import Licence, Record
 from onestep.registry.repository import Repository
 from onestep.storage import replacing
+from onestep.yaml_files import dump_yaml
 
 TASK = "text-to-video"
 
@@ -60,7 +59,7 @@ def model_card(found: Found, rows: list[dict[str, Any]]) -> str:
     clips = {split: sum(len(row["clips"].get(split, [])) for row in rows) for split in ("train", "dev", "test")}
     lines = [
         "---",
-        yaml.safe_dump(metadata, sort_keys=True, allow_unicode=True).rstrip(),
+        dump_yaml(metadata, sort_keys=True).rstrip(),
         "---",
         "",
         f"# {found.title}",

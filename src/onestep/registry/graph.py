@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from onestep.registry.repository import GitError, Repository
+from onestep.yaml_files import YamlError, parse_yaml
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -99,9 +98,11 @@ def artifact_path(repository: Repository, name: str, revision: str | None = None
     where = f"{GRAPH} at {revision}" if revision else GRAPH
     try:
         text = repository.read(revision, GRAPH) if revision else (repository.root / GRAPH).read_bytes()
-        path = yaml.safe_load(text)["artifacts"][name]["path"]
+        path = parse_yaml(text, where)["artifacts"][name]["path"]
     except (GitError, OSError, KeyError, TypeError) as error:
         raise GraphError(f"{where} has no artifact {name!r}: add it to the section `artifacts:`") from error
+    except YamlError as error:
+        raise GraphError(str(error)) from error
     return str(path)
 
 

@@ -13,8 +13,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from onestep.registry import blobs, graph
 from onestep.registry.machine import environment, hardware, threads
 from onestep.registry.objects import Objects, open_objects
@@ -30,6 +28,7 @@ from onestep.registry.record import (
     to_lines,
 )
 from onestep.registry.repository import Repository
+from onestep.yaml_files import parse_yaml, plain
 
 VALIDATION = "reports/validation.json"
 FLOW_RUN = "PREFECT__FLOW_RUN_ID"
@@ -126,7 +125,8 @@ def without_secrets(text: str) -> str:
 
 
 def clean(value: Any) -> Any:
-    """A setting as a record holds it: without secrets in any of its strings."""
+    """A setting as a record holds it, which is JSON: without secrets in any of its strings."""
+    value = plain(value)
     if isinstance(value, str):
         return without_secrets(value)
     if isinstance(value, Mapping):
@@ -290,7 +290,7 @@ def _named_seeds(value: Any, where: str = "") -> Iterator[tuple[str, int]]:
 
 
 def _licences(repository: Repository, commit: str) -> list[Licence]:
-    artifacts = yaml.safe_load(repository.read(commit, graph.GRAPH)).get("artifacts") or {}
+    artifacts = parse_yaml(repository.read(commit, graph.GRAPH), graph.GRAPH).get("artifacts") or {}
     found = []
     for name, entry in sorted(artifacts.items()):
         meta = entry.get("meta") or {}

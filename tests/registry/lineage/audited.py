@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-import yaml
-
 from onestep.registry.promotion import merge, promote
 from onestep.registry.recording import Recorded, record
 from onestep.registry.signing import SigningKey
+from onestep.yaml_files import dump_yaml, read_yaml
 from tests.pins import FIRST
 from tests.toy_project import offer, reproduce, run
 
@@ -29,7 +28,7 @@ stages:
   train:
     cmd: python make.py train data/clips models/onestep
     deps: [make.py, constraints.txt, data/clips]
-    params: [machine, train]
+    params: [machine, train, odd.yaml: [odd]]
     outs: [models/onestep]
     meta: {training: true}
   evaluate:
@@ -72,8 +71,9 @@ def everything(folder):
 
 
 def settings(group):
-    import yaml
-    return yaml.safe_load(Path("params.yaml").read_text())[group]
+    from onestep.yaml_files import read_yaml
+
+    return read_yaml(Path("params.yaml"))[group]
 
 
 if stage == "footage":
@@ -126,6 +126,23 @@ PARAMS = {
     "train": {"learning_rate": 0.1, "seed": 7},
     "gate": {"floor": 0.0},
 }
+# What YAML 1.1 and 1.2 read as different values, or what JSON cannot hold; dvc.lock spells each in DVC's own way.
+ODD = """
+odd:
+  rate: 3.0e-5
+  tiny: 1e-10
+  whole: 1.0
+  word: yes
+  switch: on
+  octal: 0o17
+  long: 1_000
+  time: 12:30:45
+  none: null
+  endless: .inf
+  nothing: .nan
+  text: '3e-05'
+  list: [1.0e-7, no, ~]
+"""
 
 
 def make_project(root: Path) -> None:
@@ -139,7 +156,8 @@ def make_project(root: Path) -> None:
     (root / "make.py").write_text(MAKE)
     (root / "constraints.txt").write_text("numpy==2.4.0\n")
     (root / "data" / "production.json").write_text(json.dumps(FIRST))
-    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (root / "params.yaml").write_text(dump_yaml(PARAMS))
+    (root / "odd.yaml").write_text(ODD)
     (root / ".gitignore").write_text("/.onestep/\n")
     run(root, "git", "init", "--quiet", "--initial-branch=main")
     run(root, "git", "config", "user.name", "A Person")
@@ -151,10 +169,10 @@ def make_project(root: Path) -> None:
 
 def train(root: Path, offered: bool = True, **changes: dict[str, object]) -> None:
     """Run the graph with other settings, as the ledger's next comparison."""
-    params = yaml.safe_load((root / "params.yaml").read_text())
+    params = read_yaml(root / "params.yaml")
     for group, values in changes.items():
         params[group] |= values
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    (root / "params.yaml").write_text(dump_yaml(params))
     if offered:
         reproduce(root, "ingest")
         offer(root)

@@ -4,8 +4,6 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from onestep.registry import blobs, graph
 from onestep.registry.attempts import PIN
 from onestep.registry.lineage.case import Broken, Case
@@ -13,6 +11,7 @@ from onestep.registry.objects import ObjectError
 from onestep.registry.provenance import clean, without_secrets
 from onestep.registry.record import Item, from_lines, paths, sha256_of
 from onestep.storage import sha256_file
+from onestep.yaml_files import parse_yaml, plain
 
 
 def files_in_git(case: Case) -> str:
@@ -46,7 +45,7 @@ def lists_of_files(case: Case) -> str:
 def lock_says_the_same(case: Case) -> str:
     """Commands, parameters, dependencies and outputs are those of `dvc.lock`; each input is some stage's output."""
     record = case.record
-    lock = yaml.safe_load(case.repository.read(record.run_commit, graph.LOCK))["stages"]
+    lock = parse_yaml(case.repository.read(record.run_commit, graph.LOCK), graph.LOCK)["stages"]
     for stage in record.stages:
         if stage.name in lock:
             _require_locked(stage.name, lock[stage.name], stage.model_dump())
@@ -136,7 +135,7 @@ def _require_locked(name: str, locked: Mapping[str, Any], stage: Mapping[str, An
         raise Broken(f"{graph.LOCK}: the stage {name!r} has another command than the record")
     params = {key: value for group in locked.get("params", {}).values() for key, value in group.items()}
     for key in sorted({*params, *stage["params"]}):
-        if clean(params.get(key)) != stage["params"].get(key):
+        if clean(params.get(key)) != plain(stage["params"].get(key)):
             raise Broken(f"{graph.LOCK}: the stage {name!r} ran with another {key} than the record says")
     for kind in ("deps", "outs"):
         found = {without_secrets(entry["path"]): _hash(entry) for entry in locked.get(kind, [])}

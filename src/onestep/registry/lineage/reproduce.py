@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from onestep.registry import graph
 from onestep.registry.lineage import environments
 from onestep.registry.lineage.check_verdict import environment
@@ -26,6 +24,7 @@ from onestep.registry.record import Record, StageRecord
 from onestep.registry.recording import METRICS
 from onestep.registry.repository import Repository
 from onestep.storage import sha256_file, sha256_folder
+from onestep.yaml_files import read_yaml
 
 Word = Literal["identical", "within tolerance", "different"]
 EXIT_CODES: dict[Word, int] = {"identical": 0, "within tolerance": 7, "different": 8}
@@ -143,7 +142,7 @@ def _clone(repository: Repository, record: Record, target: Path) -> Path:
 
 
 def _meta(project: Path) -> dict[str, dict[str, Any]]:
-    stages = yaml.safe_load((project / graph.GRAPH).read_text())["stages"]
+    stages = read_yaml(project / graph.GRAPH)["stages"]
     return {name: stage.get("meta") or {} for name, stage in stages.items()}
 
 
