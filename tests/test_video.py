@@ -20,6 +20,10 @@ def numbers_of(frames: np.ndarray) -> list[int]:
     return np.packbits((bars > 120).astype(np.uint8), axis=1)[:, 0].tolist()
 
 
+def cut(path: Path, windows: list[tuple[float, float]], targets: list[Path], framing: Framing) -> None:
+    transcode(path, probe(path), windows, targets, framing)
+
+
 def write_matroska(path: Path, frames: np.ndarray, fps: int) -> None:
     with av.open(str(path), "w", format="matroska") as container:
         stream = container.add_stream("libx264", rate=fps)
@@ -91,7 +95,8 @@ def test_a_playlist_cannot_reach_other_files(tmp_path: Path, text: str) -> None:
     with pytest.raises(VideoError, match=r"innocent\.mp4"):
         probe(playlist)
     with pytest.raises(VideoError, match=r"innocent\.mp4"):
-        transcode(playlist, [(0.0, 0.4)], [tmp_path / "out.mp4"], Framing(12, 5, 64, 64, "crop", 12))
+        info = probe(tmp_path / "secret.mp4")
+        transcode(playlist, info, [(0.0, 0.4)], [tmp_path / "out.mp4"], Framing(12, 5, 64, 64, "crop", 12))
     assert not (tmp_path / "out.mp4").exists()
 
 
@@ -101,14 +106,14 @@ def test_transcoding_cuts_exactly_at_the_asked_frames(tmp_path: Path) -> None:
     starts = list(range(3, 190, 9))
     targets = [tmp_path / f"{start}.mp4" for start in starts]
     windows = [(start / 12, (start + 5) / 12) for start in starts]
-    transcode(tmp_path / "long.mp4", windows, targets, Framing(12, 5, 64, 64, "crop", 1))
+    cut(tmp_path / "long.mp4", windows, targets, Framing(12, 5, 64, 64, "crop", 1))
     for start, target in zip(starts, targets, strict=True):
         assert numbers_of(decode(target)) == list(range(start, start + 5))
 
 
 def test_transcoding_changes_rate_and_keeps_the_count_exact(tmp_path: Path) -> None:
     write_video(counting_frames(100), tmp_path / "fast.mp4", 24, crf=1)
-    transcode(tmp_path / "fast.mp4", [(10 / 24, 80 / 24)], [tmp_path / "slow.mp4"], Framing(12, 13, 64, 64, "crop", 1))
+    cut(tmp_path / "fast.mp4", [(10 / 24, 80 / 24)], [tmp_path / "slow.mp4"], Framing(12, 13, 64, 64, "crop", 1))
     assert probe(tmp_path / "slow.mp4").fps == 12
     numbers = numbers_of(decode(tmp_path / "slow.mp4"))
     assert len(numbers) == 13
@@ -122,7 +127,7 @@ def test_crop_fills_the_frame_and_pad_shows_all_of_it(tmp_path: Path) -> None:
     write_video(wide, tmp_path / "wide.mp4", 12, crf=1)
     results = {}
     for fit in ("crop", "pad"):
-        transcode(tmp_path / "wide.mp4", [(0, 5 / 12)], [tmp_path / "out.mp4"], Framing(12, 5, 64, 64, fit, 1))
+        cut(tmp_path / "wide.mp4", [(0, 5 / 12)], [tmp_path / "out.mp4"], Framing(12, 5, 64, 64, fit, 1))
         results[fit] = decode(tmp_path / "out.mp4")[2].astype(int)
     assert abs(results["crop"][4:60, 4:60] - [30, 200, 30]).max() < 12
     assert results["pad"][:14].max() < 12 and results["pad"][50:].max() < 12
@@ -144,7 +149,7 @@ def test_colours_of_a_file_tagged_bt709_survive(tmp_path: Path) -> None:
             )
             container.mux(stream.encode(video))
         container.mux(stream.encode())
-    transcode(tmp_path / "hd.mp4", [(0, 5 / 12)], [tmp_path / "out.mp4"], Framing(12, 5, 64, 64, "crop", 1))
+    cut(tmp_path / "hd.mp4", [(0, 5 / 12)], [tmp_path / "out.mp4"], Framing(12, 5, 64, 64, "crop", 1))
     assert abs(decode(tmp_path / "out.mp4").astype(int) - frame).max() < 8
 
 

@@ -111,13 +111,8 @@ def _ingest_file(
         return outcome.refuse(source, None, "empty file", "it holds zero bytes")
     try:
         info, shots = find_shots(path, settings.cut_threshold)
-    except VideoError:
-        return outcome.refuse(source, None, "not a video", "no container with a video stream could be opened")
-    if info.truncated:
-        detail = f"{info.frames} of {info.declared} declared frames could be decoded"
-        return outcome.refuse(source, None, "truncated", detail)
-    if not shots:
-        return outcome.refuse(source, None, "not a video", "its video stream holds no frame")
+    except VideoError as error:
+        return outcome.refuse(source, None, error.reason, str(error).replace(str(path), source.name))
 
     length_s = settings.frames / settings.fps
     cuts: list[tuple[Shot, Caption, float, float]] = []
@@ -138,10 +133,10 @@ def _ingest_file(
     targets = [scratch / f"{clip_id}.mp4" for clip_id in clip_ids]
     framing = Framing(settings.fps, settings.frames, settings.height, settings.width, settings.fit, settings.crf)
     try:
-        transcode(path, [(start, end) for _, _, start, end in cuts], targets, framing)
+        transcode(path, info, [(start, end) for _, _, start, end in cuts], targets, framing)
     except VideoError as error:
         detail = str(error).replace(str(path), source.name)
-        return outcome.refuse(source, None, "not transcodable", detail)
+        return outcome.refuse(source, None, error.reason, detail)
     for clip_id, target, (shot, caption, start, end) in zip(clip_ids, targets, cuts, strict=True):
         row = {
             "clip_id": clip_id,

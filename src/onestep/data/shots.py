@@ -1,14 +1,18 @@
 """From a video file to the time windows of its shots."""
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 
-from onestep.video import VideoInfo, scan
+from onestep.decoding import Limits, VideoInfo, scan
+from onestep.video_errors import VideoError, blaming
 
+_KNOWN_TO_SCALER = (0, 1, 2, 4, 5, 6, 7, 9)  # colour matrices of ITU-T H.273; another does not matter to a cut
 _DETECTION_SIDE = 256  # pixels of the longer side that cuts are looked for on
 
 
@@ -26,37 +30,59 @@ class Shot:
         return self.times_s[0]
 
 
-def find_shots(path: Path, threshold: float) -> tuple[VideoInfo, list[Shot]]:
+def find_shots(path: Path, threshold: float, limits: Limits | None = None) -> tuple[VideoInfo, list[Shot]]:
     """Probe a file and find its shots in one decoding, by the content detector of PySceneDetect.
 
-    threshold: mean change of hue, saturation and value between two frames, 0 to 255, that is a cut.
-    Raises `VideoError` when the file is not a video.
+    threshold: mean change of hue, saturation and value between two frames, 0 to 255, that is a cut. Where a file
+    changes its size, pixel format or clock, a new shot begins as well. Raises `VideoError` with the reason when the
+    file is no video, is truncated, damaged or beyond the limits.
     """
-    import cv2
-    from scenedetect import FrameTimecode
-    from scenedetect.detectors import ContentDetector
+    with blaming(str(path)):
+        search = _Search(threshold)
+        info = scan(path, search.look, limits)
+        if info.frames == 0:
+            raise VideoError(f"{path} holds no frame that can be decoded", "not a video")
+        if info.damage:
+            raise VideoError(f"{path}: {info.damage}", "truncated")
+        edges = sorted({0, *search.cuts, *info.breaks, info.frames})
+        times = [info.time_s(number) for number in range(info.frames)]
+        shots = [
+            Shot(index, tuple(times[first:last]), times[last] if last < len(times) else info.duration_s)
+            for index, (first, last) in enumerate(itertools.pairwise(edges))
+        ]
+        return info, shots
 
-    cv2.setNumThreads(1)
-    detector = ContentDetector(threshold=threshold, min_scene_len=0)
-    reformatter = av.video.reformatter.VideoReformatter()
-    times: list[float] = []
-    cuts: list[int] = []
 
-    def look(time_s: float, frame: av.VideoFrame) -> None:
+class _Search:
+    """Looks at frames one by one, in a small picture of each, and notes the numbers of those that begin a shot."""
+
+    def __init__(self, threshold: float) -> None:
+        import cv2
+
+        cv2.setNumThreads(1)
+        self.threshold = threshold
+        self.reformatter = av.video.reformatter.VideoReformatter()
+        self.cuts: list[int] = []
+        self.count = 0
+        self.form: tuple[int, int, str] | None = None
+        self.detector: Any = None
+
+    def look(self, _time_s: float, frame: av.VideoFrame) -> None:
+        """Take the next frame."""
+        from scenedetect import FrameTimecode
+        from scenedetect.detectors import ContentDetector
+
+        form = (frame.width, frame.height, frame.format.name)
+        if form != self.form:
+            self.form, self.detector = form, ContentDetector(threshold=self.threshold, min_scene_len=0)
+        if frame.colorspace not in _KNOWN_TO_SCALER:
+            frame.colorspace = 2
         scale = min(1.0, _DETECTION_SIDE / max(frame.width, frame.height))
         width, height = max(round(frame.width * scale), 2), max(round(frame.height * scale), 2)
-        image = reformatter.reformat(frame, width, height, "bgr24").to_ndarray()
-        cuts.extend(cut.frame_num for cut in detector.process_frame(FrameTimecode(len(times), 25.0), image))
-        times.append(time_s)
-
-    info = scan(path, look)
-    edges = [0, *cuts, len(times)]
-    shots = [
-        Shot(index, tuple(times[first:last]), times[last] if last < len(times) else info.duration_s)
-        for index, (first, last) in enumerate(itertools.pairwise(edges))
-        if last > first
-    ]
-    return info, shots
+        image = self.reformatter.reformat(frame, width, height, "bgr24").to_ndarray()
+        found = self.detector.process_frame(FrameTimecode(self.count, 25.0), image)
+        self.cuts.extend(cut.frame_num for cut in found)
+        self.count += 1
 
 
 def windows_of(shot: Shot, start_s: float, end_s: float, length_s: float, most: int) -> Sequence[tuple[float, float]]:
@@ -76,6 +102,6 @@ def windows_of(shot: Shot, start_s: float, end_s: float, length_s: float, most: 
     windows: list[tuple[float, float]] = []
     for index in range(count):
         wanted = times[0] + gap * (index + 1) + length_s * index
-        start = max(time for time in times if time <= wanted + slack / 2)
+        start = times[max(bisect_right(times, wanted + slack / 2) - 1, 0)]
         windows.append((start, min(start + length_s, until)))
     return windows
