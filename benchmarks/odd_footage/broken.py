@@ -78,7 +78,7 @@ def _truncated() -> Iterator[Odd]:
         yield Odd(card.name, what, spoiled(kept(0.7), filmed(options)), card=card)
     fragments = filmed(f"{_SHORT} -movflags +frag_keyframe+empty_moov")
     yield Odd("truncated/fragment.mp4", "fragmented, breaks off in a fragment", spoiled(most, fragments), 0, [_DAMAGE])
-    yield Odd("truncated/no-index.mp4", "recording cut off before its index", spoiled(most), 0, ["not a video"])
+    yield Odd("truncated/no-index.mp4", "recording cut off before its index", spoiled(most), 0, [f"not a video|{_DAMAGE}"])
     for ending in ("mp4", "mkv"):
         header = spoiled(lambda data: data[:1024], filmed(f"{_SHORT} {faststart if ending == 'mp4' else ''}"))
         yield Odd(f"truncated/header.{ending}", "its first kilobyte", header, 0, [f"not a video|{_DAMAGE}"])
@@ -139,9 +139,7 @@ def _joined() -> Iterator[Odd]:
 
 
 def _tagged() -> Iterator[Odd]:
-    for ending, codec in {
-        "mkv": H264, "mp4": H264, "avi": H264, "flv": H264, "mov": H264, "wmv": WMV, "ogv": THEORA,
-    }.items():  # fmt: skip
+    for ending, codec in {"mkv": H264, "mp4": H264, "avi": H264, "flv": H264, "mov": H264, "wmv": WMV}.items():
         title = spoiled(_latin, filmed(f"{codec} -metadata title=CAFETITLE"))
         yield Odd(f"tag/title.{ending}", "a title that is not UTF-8", title)
     handler = spoiled(_replacing(b"VideoHandler", b"Vid\xe9oHandler"))

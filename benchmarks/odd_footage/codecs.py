@@ -30,7 +30,7 @@ def _rates() -> Iterator[Odd]:
         yield Odd(card.name, f"{fps:.6g} frames a second", filmed(), card=card, looks=looks)
     card = Card("rate/gap.mkv", seconds=6.0)
     gap = filmed(f"{H264} -vf \"select='lt(t,1)+gt(t,4)',{BT601}\" -fps_mode vfr")
-    yield Odd(card.name, "one frame shown for three seconds in the middle", gap, card=card, looks="unknown")
+    yield Odd(card.name, "one frame shown for three seconds in the middle", gap, 0, ["static"], card=card)
     slow = filmed(f"{H264} -vf setpts=PTS*10,{BT601} -fps_mode vfr")
     yield Odd("rate/slow-motion.mkv", "ten times slower by time stamps alone", slow, looks="unknown")
 

@@ -74,7 +74,7 @@ def odd() -> Iterator[Odd]:
         ("slow", 3.0, "a third of a second for a frame"),
     ):
         card = Card(f"gif/{name}.gif", seconds=3.0, fps=fps)
-        yield Odd(card.name, what, usual, card=card)
+        yield Odd(card.name, what, usual, card=card, looks="right" if fps > 5 else "colours")
     for name, delays, shown, seconds, what in (
         ("delays", (3, 7, 20, 4, 11), (3, 7, 20, 4, 11), 3.0, "delays of 3, 7, 20, 4 and 11 hundredths in turn"),
         ("no-delay", (0,), (10,), 2.0, "no delays: browsers and ffmpeg take a tenth of a second"),

@@ -77,5 +77,6 @@ def _sizes() -> Iterator[Odd]:
 
 
 def _tiny(width: int, height: int) -> Change:
-    """One grey that changes with the card's band."""
-    return lambda frame: np.full((height, width, 3), frame[-3].mean(), np.uint8)
+    """One colour for each size, which brightens as the card's band fills."""
+    colour = {1: (200, 40, 40), 2: (40, 200, 40), 16: (40, 40, 200)}[width]
+    return lambda frame: np.full((height, width, 3), np.array(colour) / 2 + frame[-3].mean() / 2).astype(np.uint8)

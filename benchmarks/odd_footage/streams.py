@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .card import Card
-from .odd import AAC, EXACT, H264, MPEG2, VP8, VP9, Maker, Odd, film, filmed, remade, run
+from .odd import AAC, EXACT, H264, MPEG2, VP8, VP9, Maker, Odd, film, filmed, remade, run, spoiled
 
 _OPUS = "-c:a libopus -ar 48000 -ac 2"
 _MP3 = "-c:a libmp3lame -ac 2"
 _MP2 = "-c:a mp2 -ac 2"
 _OTHER = "-f lavfi -i testsrc2=s=320x240:d=2 -map 1:v -map 0:v"  # another film, before the card's
-_COVER = "-f lavfi -i color=orange:s=200x200:d=0.04 -map 1:v -map 0:v -c:v:0 mjpeg -frames:v:0 1 -c:v:1 copy"
+_COVER = "-f lavfi -i color=orange:s=200x200:d=0.04 -map 1:v -map 0:v -c:v:0 mjpeg -c:v:1 copy"
 _SECOND = "-disposition:v:0 0 -disposition:v:1 default"
 _WORDS = "1\n00:00:00,000 --> 00:00:03,500\nThe wheel turns.\n"
 
@@ -85,8 +85,8 @@ def _starts() -> Iterator[Odd]:
 
 
 def _tracks() -> Iterator[Odd]:
-    for ending in ("mp4", "mkv", "mov", "m4v"):
-        cover = remade(f"{_COVER} -disposition:v:0 attached_pic", ending="mkv")
+    for ending in ("mp4", "m4v", "mkv"):
+        cover = spoiled(_cover_first, remade(f"{_COVER} -disposition:v:0 attached_pic", ending="mkv"))
         yield Odd(f"track/cover-first.{ending}", "a cover picture as the first stream", cover)
     still = remade(f"{_COVER} {_SECOND}", ending="mkv")
     yield Odd("track/still-first.mkv", "a track of one still before the default one", still)
@@ -109,3 +109,18 @@ def _tracks() -> Iterator[Odd]:
         yield Odd(f"track/subtitles.{ending}", "subtitles first, which end after the picture", subtitled)
     timecode = filmed(f"{H264} -timecode 10:00:00:00")
     yield Odd("track/timecode.mov", "a track of timecodes that starts at ten hours", timecode)
+
+
+def _cover_first(data: bytes) -> bytes:
+    """An MP4 whose tags, with the picture, stand before its tracks; another container as it is."""
+    at = data.rfind(b"moov") - 4
+    if data[4:8] != b"ftyp" or at < 0:
+        return data
+    size = int.from_bytes(data[at : at + 4])
+    boxes, place = [], at + 8
+    while place < at + size:
+        length = int.from_bytes(data[place : place + 4])
+        boxes.append(data[place : place + length])
+        place += length
+    boxes.sort(key=lambda box: (b"mvhd", b"udta").index(box[4:8]) if box[4:8] in (b"mvhd", b"udta") else 2)
+    return data[: at + 8] + b"".join(boxes) + data[at + size :]
