@@ -78,7 +78,8 @@ def _truncated() -> Iterator[Odd]:
         yield Odd(card.name, what, spoiled(kept(0.7), filmed(options)), card=card)
     fragments = filmed(f"{_SHORT} -movflags +frag_keyframe+empty_moov")
     yield Odd("truncated/fragment.mp4", "fragmented, breaks off in a fragment", spoiled(most, fragments), 0, [_DAMAGE])
-    yield Odd("truncated/no-index.mp4", "recording cut off before its index", spoiled(most), 0, [f"not a video|{_DAMAGE}"])
+    what = "recording cut off before its index"
+    yield Odd("truncated/no-index.mp4", what, spoiled(most), 0, [f"not a video|{_DAMAGE}"])
     for ending in ("mp4", "mkv"):
         header = spoiled(lambda data: data[:1024], filmed(f"{_SHORT} {faststart if ending == 'mp4' else ''}"))
         yield Odd(f"truncated/header.{ending}", "its first kilobyte", header, 0, [f"not a video|{_DAMAGE}"])

@@ -69,7 +69,7 @@ def _sizes() -> Iterator[Odd]:
         ("32x4096.mp4", H264), ("120x214.mp4", H264), ("1920x1080.mp4", f"{H264} -preset ultrafast"),
     ):  # fmt: skip
         width, height = (int(part) for part in name.partition(".")[0].split("x"))
-        card = Card(f"size/{name}", width, height, 1.4, fps=15.0) if width > 1000 else Card(f"size/{name}", width, height)
+        card = Card(f"size/{name}", width, height, seconds=1.4, fps=15.0)
         yield Odd(card.name, f"{width} by {height} pixels", filmed(codec), card=card)
     for width, height in ((1, 1), (2, 2), (16, 16)):
         name = f"size/{width}x{height}.mkv"
