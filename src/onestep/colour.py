@@ -156,7 +156,7 @@ def _tags(signal: Signal, hdr: bool, odd: bool) -> str:
 def _tone_mapped() -> list[str]:
     """BT.2408: graphics white to SDR white, linear below the knee, hues kept above it, gamut clipped to BT.709."""
     return [
-        f"zscale=transfer=linear:npl={_WHITE_CD}",
+        f"zscale=transfer=linear:npl={_WHITE_CD}:agamma=false",
         "format=gbrpf32le",
         "zscale=primaries=bt709",
         f"tonemap=mobius:param={_KNEE}:peak={_PEAK_CD / _WHITE_CD:.6f}:desat=0",

@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_ASF_NO_PACKETS = 50  # bytes of a data object's own header
 _STRUCTURE = (b"moov", b"moof")
 
 
@@ -53,6 +55,7 @@ def _boxes(file: BinaryIO, size: int, samples: bool = False) -> int | None:
             length = struct.unpack(">Q", file.read(8))[0]
         if length == 0 or length < 8:
             return None
+        samples = samples or kind == b"moof"  # what a fragment's samples are cut off from is not in any index
         if at + length > size:
             return at + length if kind in _STRUCTURE or (samples and kind == b"mdat") else None
         at += length
@@ -114,15 +117,17 @@ def _flv(file: BinaryIO, size: int) -> int | None:
 
 
 def _asf(file: BinaryIO, size: int) -> int | None:
-    """ASF (WMV): the end of the last whole object; a live recording's data object states no size."""
+    """ASF (WMV): the end of the header or the data object; a live recording's data object states no size."""
     at = 0
     while at + 24 <= size:
-        file.seek(at + 16)
-        length = struct.unpack("<Q", file.read(8))[0]
-        if length < 24:
-            return None
+        file.seek(at)
+        kind, length = struct.unpack("<16sQ", file.read(24))
+        if kind == _ASF_DATA:
+            return at + length if length > _ASF_NO_PACKETS else None
+        if length < 24 or at + length > size:
+            return at + length if kind == _ASF_HEADER else None
         at += length
-    return at
+    return size + 1
 
 
 def _ogg(file: BinaryIO, size: int) -> int | None:

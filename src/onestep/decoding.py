@@ -22,6 +22,7 @@ from onestep.video_errors import VideoError, said_by
 
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif"
 _PICTURES = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
+_STILL_CODECS = ("mjpeg", "png", "bmp", "tiff", "webp", "jpegls", "ppm", "pgm")  # of covers, where a film is beside it
 _JUMPING = ("mpegts", "mpeg")  # clocks of these start anew where recordings were joined
 _LONGEST_GAP_S = 10.0  # in such a file: a longer one is a joint, as ffmpeg has it
 _SILENT_FIELDS = ("rawvideo", "huffyuv", "ffvhuff", "ffv1", "v210", "v308", "v408", "v410", "r210", "png", "qtrle")
@@ -265,14 +266,18 @@ def name_of(source: Path | bytes) -> str:
 
 
 def _film(name: str, container: Any) -> Any:
-    """The stream to use: no cover picture, the default one where several are left, then the first."""
-    moving = [stream for stream in container.streams.video if not stream.disposition & _PICTURES]
-    moving = [stream for stream in moving if stream.codec_context is not None]
-    films = [stream for stream in moving if stream.frames != 1] or moving
+    """The stream to use: no cover picture; of several the one that is not coded as stills, the default, the first."""
+    streams = [stream for stream in container.streams.video if stream.codec_context is not None]
+    films = [stream for stream in streams if not stream.disposition & _PICTURES]
     if not films:
-        has = "no film, but a cover picture" if len(container.streams.video) else "no video stream"
+        has = "no film, but a cover picture" if streams else "no video stream that can be decoded"
         raise VideoError(f"{name} holds {has}", "not a video")
-    return min(films, key=lambda stream: (not stream.disposition & Disposition.default, stream.index))
+
+    def rank(stream: Any) -> tuple[bool, bool, bool, int]:
+        still = stream.codec_context.name in _STILL_CODECS
+        return stream.frames == 1, still, not stream.disposition & Disposition.default, stream.index
+
+    return min(films, key=rank)
 
 
 def _missing(source: Path | bytes, pictures: Pictures) -> str | None:

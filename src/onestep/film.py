@@ -15,7 +15,7 @@ from onestep.decoding import Pictures, VideoInfo, opened
 from onestep.video_errors import VideoError
 
 _KEYED = (
-    "h264", "hevc", "vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2",
+    "h264", "hevc", "vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2",
     "wmv3", "vc1", "flv1", "h263", "theora", "prores", "mjpeg", "dnxhd",
 )  # fmt: skip
 _WORTH_A_SEEK = 48  # frames that are rather decoded than jumped over
