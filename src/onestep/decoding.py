@@ -130,7 +130,7 @@ def scan(
         return VideoInfo(
             frames=len(clock.ticks),
             declared=stream.frames,
-            fps=clock.fps,
+            fps=clock.rate,
             height=stream.height,
             width=stream.width,
             duration_s=clock.end_s,
@@ -232,7 +232,15 @@ class _Clock:
         if not self.ticks:
             return 0.0
         last = self.ticks[-1] * self.time_base.numerator / self.time_base.denominator - self.start_s
-        return last + max(float(self.last_step * self.time_base), 1 / self.fps)
+        return last + max(float(self.last_step * self.time_base), 1 / self.rate)
+
+    @property
+    def rate(self) -> float:
+        """Frames per second, as the frames' times have it where the header is far from that (AVI)."""
+        if len(self.ticks) < 2:
+            return self.fps
+        found = (len(self.ticks) - 1) / float((self.ticks[-1] - self.ticks[0]) * self.time_base)
+        return self.fps if 0.5 < found / self.fps < 2 else found
 
 
 class _Seen:
