@@ -24,6 +24,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.turns import GPU, in_turn
 from onestep import supervised
 from onestep.registry.graph import PlannedStage
+from onestep.registry.rwlock import mend_rwlock
 
 RETRY_DELAY_S = 30
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
@@ -107,6 +108,8 @@ def run_stage(root: Path, stage: str, gpu: bool = False, limit_s: float | None =
     with in_turn(GPU) if gpu else nullcontext():
         started = time.monotonic()
         skipped = False
+        if mended := mend_rwlock(root):
+            log.warning(mended)
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
         with closing(live(command, root, limit_s)) as lines:
             for line in lines:

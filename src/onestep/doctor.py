@@ -36,6 +36,7 @@ def examine(root: Path, server: str | None = None) -> list[Finding]:
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("python", lambda: _python(root)),
         ("git", lambda: _git(root)),
+        ("rwlock", lambda: _rwlock(root)),
         ("remote", lambda: _remote(root)),
         ("disk", lambda: _disk(root)),
         ("links", lambda: _links(root)),
@@ -101,6 +102,18 @@ def _git(root: Path) -> Iterator[Finding]:
     open_work = _run("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no").splitlines()
     mend = "commit what a night is to use: it starts from a commit, not from this working tree"
     yield Finding("committed", "note" if open_work else "ok", f"{len(open_work)} files with open changes", mend)
+
+
+def _rwlock(root: Path) -> Iterator[Finding]:
+    from onestep.registry.rwlock import mend_rwlock
+
+    mended = mend_rwlock(root)
+    if mended is None or mended.endswith("end it"):
+        yield Finding(
+            "rwlock", "bad" if mended else "ok", mended or "DVC's lock table is in order", "see `ps`, then ask again"
+        )
+    else:
+        yield Finding("rwlock", "ok", mended)
 
 
 def _remote(root: Path) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onestep.registry.repository import GitError, Repository
+from onestep.registry.rwlock import mend_rwlock
 from onestep.yaml_files import YamlError, parse_yaml
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def open_graph(root: Path) -> "Repo":
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
+    mend_rwlock(root)
     try:
         return Repo(str(root))
     except NotDvcRepoError as error:
@@ -176,6 +178,7 @@ def _address(stage: Any, top: Path) -> str:
 
 def _changed_stages(root: Path) -> tuple[set[str], dict[str, str]]:
     """Stages that would run; and those that cannot be judged yet, with DVC's reason: mostly what they need is not made."""
+    mend_rwlock(root)
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro", "--dry", "--keep-going"],
         cwd=root,
