@@ -33,6 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "encode": {"batch": 8, "shard_latents": 16},
     "consistency": {
         "updates": 3,
+        "warmup": 2,
         "batch": 4,
         "pairs": 8,
         "matching": {

@@ -25,10 +25,12 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     return int(ended.value.code or 0)
 
 
-def refused(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+def refused(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int = 1
+) -> str:
     """The one sentence on standard error of a command that fails as expected."""
     capsys.readouterr()
-    assert run(arguments, monkeypatch) == 1
+    assert run(arguments, monkeypatch) == code
     said = capsys.readouterr()
     assert said.out == ""
     lines = [line for line in said.err.splitlines() if line.startswith("onestep: ")]
@@ -70,15 +72,15 @@ def test_a_wrong_setting_is_one_sentence(tmp_path, monkeypatch, capsys) -> None:
     content = read_yaml(ROOT / "params.yaml")
     content["ingest"]["frames"] = 16
     (tmp_path / "params.yaml").write_text(dump_yaml(content))
-    said = refused(["params", str(tmp_path / "params.yaml")], monkeypatch, capsys)
+    said = refused(["params", str(tmp_path / "params.yaml")], monkeypatch, capsys, code=2)
     assert said.endswith("ingest.frames = 16: 16 frames are not 4k+1; the nearest legal value is 17")
 
 
 def test_a_missing_settings_file_is_one_sentence(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    assert refused(["footage", "--out", "footage"], monkeypatch, capsys).startswith("params.yaml does not exist")
-    pretraining = refused(["pretrain", "footage", "--out", "footage"], monkeypatch, capsys)
-    assert pretraining.startswith("params.yaml does not exist")
+    for arguments in (["footage", "--out", "footage"], ["pretrain", "footage", "--out", "footage"]):
+        said = refused(arguments, monkeypatch, capsys, code=2)
+        assert said == "params.yaml does not exist: run from the project's root or pass --params"
     assert list(tmp_path.iterdir()) == []
 
 

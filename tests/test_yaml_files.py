@@ -83,7 +83,7 @@ def test_a_value_that_is_used_twice_is_written_out_and_keys_keep_their_order() -
 
 
 def test_a_key_that_stands_twice_is_named_with_both_lines() -> None:
-    assert refusal("a: 1\nb:\n  c: 2\n  c: 3\n") == "x.yaml, line 4: c stands twice, first on line 3: keep one"
+    assert refusal("a: 1\nb:\n  c: 2\n  c: 3\n") == "x.yaml, line 4: b.c stands twice, first on line 3: keep one"
     assert parse_yaml("a: &a {b: 1}\nc: {<<: *a, b: 2}\n", "x.yaml")["c"] == {"b": 2}
 
 

@@ -180,12 +180,16 @@ def _require_small(top: Any, source: str) -> None:
     """Refuse what aliases would make endless or enormous, and a key that stands twice in one mapping."""
     sizes: dict[int, int] = {}  # of a node with all below it; 0 while it is being counted
 
-    def size(node: Any) -> int:
+    def size(node: Any, where: str) -> int:
         if id(node) not in sizes:
             sizes[id(node)] = 0
-            pairs = [inner if isinstance(inner, tuple) else (inner,) for inner in _inside(node)]
-            _require_once([pair[0] for pair in pairs if len(pair) == 2], source)
-            sizes[id(node)] = 1 + sum(size(inner) for pair in pairs for inner in pair)
+            pairs = [inner if isinstance(inner, tuple) else (None, inner) for inner in _inside(node)]
+            _require_once([key for key, _ in pairs if key is not None], where, source)
+            total = 1
+            for key, value in pairs:
+                total += size(value, f"{where}{key.value if key and isinstance(key.value, str) else '…'}.")
+                total += size(key, where) if key is not None else 0
+            sizes[id(node)] = total
             if sizes[id(node)] > MOST_VALUES:
                 raise YamlError(
                     f"{source}, line {_line(node)}: aliases of aliases stand for more than {MOST_VALUES:,} values"
@@ -194,7 +198,7 @@ def _require_small(top: Any, source: str) -> None:
             raise YamlError(f"{source}, line {_line(node)}: a value that holds itself by an alias")
         return sizes[id(node)]
 
-    size(top)
+    size(top, "")
 
 
 def _constructed(constructor: Any, top: Any, source: str) -> Any:
@@ -215,17 +219,17 @@ def _constructed(constructor: Any, top: Any, source: str) -> Any:
         raise
     except Exception as error:
         last = scalars[-1]
-        reason = f"{_short(str(last.value))} is no {last.tag.rpartition(':')[2]}: {_short(str(error))}"
+        reason = f"{short(str(last.value))} is no {last.tag.rpartition(':')[2]}: {short(str(error))}"
         raise YamlError(f"{source}, line {_line(last)}: {reason}") from error
 
 
-def _require_once(keys: Sequence[Any], source: str) -> None:
+def _require_once(keys: Sequence[Any], where: str, source: str) -> None:
     first: dict[tuple[str, str], Any] = {}
     for key in keys:
         if isinstance(key.value, str) and first.setdefault((key.tag, key.value), key) is not key:
             before = _line(first[key.tag, key.value])
             raise YamlError(
-                f"{source}, line {_line(key)}: {_short(key.value)} stands twice, first on line {before}: keep one"
+                f"{source}, line {_line(key)}: {short(where + key.value)} stands twice, first on line {before}: keep one"
             )
 
 
@@ -255,14 +259,15 @@ def _sentence(error: Exception, text: str, source: str) -> str:
         return f"{source}, line {line}: the marks of a merge that was not finished: choose one side"
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
-        return f"{source} is not valid YAML: {_short(str(error))}"
+        return f"{source} is not valid YAML: {short(str(error))}"
     where = f"{source}, line {mark.line + 1}"
     if text.splitlines()[mark.line :] and text.splitlines()[mark.line][mark.column : mark.column + 1] == "\t":
         return f"{where} is not valid YAML: a tab; indent with spaces"
     said = [words for words in (getattr(error, "context", None), getattr(error, "problem", None)) if words]
-    return f"{where} is not valid YAML: {_short(', '.join(said) or str(error))}"
+    return f"{where} is not valid YAML: {short(', '.join(said) or str(error))}"
 
 
-def _short(words: str) -> str:
-    line = " ".join(words.split())
-    return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
+def short(words: str, most: int = SHOWN) -> str:
+    """The words on one line of at most so many characters, without any that a terminal would obey."""
+    line = "".join(letter if letter.isprintable() else "�" for letter in " ".join(words.split()))
+    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -18,9 +18,9 @@ ADVERSARIAL = AdversarialSettings(
     discriminator_warmup=1, loss="relativistic", r1=1.0, r2=1.0, sigma=0.1, penalty_share=1.0, centring=0.01,
     contrastive=1.0, contrastive_share=0.5, contrastive_nearest=None, augmentation=0.5, frame_logits=True,
     timestep_shift=1.0, heads=(0.5, 1.0), train_backbone=True, ema=(0.9, 0.5), end_game=0, end_game_rate=0.5,
-    evaluate_every=2, evaluate_clips=8, select={"score": 1.0}, certainty=0.95, guard=GUARD,
+    evaluate_every=2, evaluate_clips=8, select={"fidelity": 1.0}, certainty=0.95, guard=GUARD,
     precision="fp32", samples_every=3, checkpoint_every=2,
-)  # fmt: skip
+).model_copy(update={"select": {"score": 1.0}})  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

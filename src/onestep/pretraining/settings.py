@@ -1,76 +1,95 @@
 """`data/bundled/params.yaml` as typed settings: how the bundled base is made. The same strictness as `onestep.config`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from onestep.config import (
-    Count,
     EvaluateSettings,
     FootageSettings,
     IngestSettings,
     MachineSettings,
-    Positive,
     SamplesSettings,
     Settings,
-    Share,
     ValidateSettings,
+    clips_pass,
     read_settings,
 )
+from onestep.settings.values import Batch, Frames, Rate, Seed, Share, Updates, UpdatesOrNone, within
+
+Width = Annotated[int, within(1, 65_536, "the width of a layer")]
+Layers = Annotated[int, within(1, 1000, "layers of a network")]
 
 
 class VaeTraining(Settings):
     """The autoencoder: stock `AutoencoderKLWan`, first along its shortcuts alone, then whole."""
 
-    seed: int
-    base_dim: Count
-    z_dim: Count
-    dim_mult: tuple[Count, ...]
-    residual_blocks: Count
-    patch: Count
-    shortcut_updates: Annotated[int, Field(ge=0)]
-    updates: Count
-    batch: Count
-    frames: Count
-    muon_lr: Positive
-    adam_lr: Positive
-    latent_penalty: float
-    latent_noise: float
-    checkpoint_every: Count
+    seed: Seed
+    base_dim: Width
+    z_dim: Width
+    dim_mult: tuple[Layers, Layers, Layers]  # two downsamplings lie between three levels
+    residual_blocks: Layers
+    patch: Annotated[int, within(1, 16, "pixels folded into channels, per side")]
+    shortcut_updates: UpdatesOrNone
+    updates: Updates
+    batch: Batch
+    frames: Frames
+    muon_lr: Rate
+    adam_lr: Rate
+    latent_penalty: Annotated[float, within(0, 1e6, "the weight of a term")]
+    latent_noise: Annotated[float, within(0, 100, "in standard deviations of the latents")]
+    checkpoint_every: Updates
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Shortcuts that outlast the run."""
+        if self.shortcut_updates > self.updates:
+            yield (
+                "shortcut_updates",
+                f"is more than all {self.updates} updates; the nearest legal value is {self.updates}",
+            )
 
 
 class TeacherTraining(Settings):
     """The multi-step diffusion transformer and its text encoder, trained together."""
 
-    seed: int
+    seed: Seed
     form: Literal["flow", "sample"]
-    layers: Count
-    heads: Count
-    head_dim: Count
-    text_dim: Count
-    text_layers: Count
-    text_tokens: Count
-    updates: Count
-    batch: Count
-    muon_lr: Positive
-    adam_lr: Positive
-    warmup: Annotated[int, Field(ge=0)]
+    layers: Layers
+    heads: Annotated[int, within(1, 1000, "heads of a layer")]
+    head_dim: Width
+    text_dim: Annotated[int, within(4, 65_536, "the width of a text encoder of four heads")]
+    text_layers: Layers
+    text_tokens: Annotated[int, within(1, 512, "what the tokenizer takes")]
+    updates: Updates
+    batch: Batch
+    muon_lr: Rate
+    adam_lr: Rate
+    warmup: UpdatesOrNone
     caption_dropout: Share
     ema: Share
-    checkpoint_every: Count
-    samples_every: Count
+    checkpoint_every: Updates
+    samples_every: Updates
     compile: bool
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """A warm-up that is longer than the run."""
+        if self.warmup > self.updates:
+            yield (
+                "warmup",
+                f"is longer than the run of {self.updates} updates; the nearest legal value is {self.updates}",
+            )
 
 
 class JudgeTraining(Settings):
     """The judge: a small 3-D convolutional attribute probe on pixels."""
 
-    seed: int
-    updates: Count
-    batch: Count
-    learning_rate: Positive
-    width: Count
+    seed: Seed
+    updates: Updates
+    batch: Batch
+    learning_rate: Rate
+    width: Width
 
 
 class Pretraining(Settings):
@@ -85,6 +104,19 @@ class Pretraining(Settings):
     teacher: TeacherTraining
     samples: SamplesSettings
     evaluate: EvaluateSettings
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Clips that no check lets through, or that are no whole tokens of this autoencoder."""
+        yield from clips_pass(self.ingest, self.validate_)
+        stride = 8 * self.vae.patch  # two downsamplings and the transformer's own patch of two
+        for name in ("height", "width"):
+            pixels = getattr(self.ingest, name)
+            if pixels % stride:
+                nearest = max(round(pixels / stride), 1) * stride
+                yield (
+                    f"ingest.{name}",
+                    f"is not a multiple of {stride} (8 x vae.patch); the nearest legal value is {nearest}",
+                )
 
 
 def load_pretraining(path: Path) -> Pretraining:

@@ -1,0 +1,102 @@
+"""The settings of what comes before training: this machine, the demo world, footage to clips, their checks and latents."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from onestep.settings.loader import Settings
+from onestep.settings.values import (
+    Batch,
+    Count,
+    CountOrNone,
+    Frames,
+    FramesPerSecond,
+    Range,
+    Seed,
+    Sha256,
+    Share,
+    Side,
+    TextTokens,
+    Url,
+    within,
+)
+
+
+class MachineSettings(Settings):
+    """What every stage does alike on this machine."""
+
+    threads: Annotated[int, within(1, 1024, "no machine has more cores")]
+
+
+class FootageSettings(Settings):
+    """The rendered demo world."""
+
+    seed: Seed
+    shots: Annotated[int, within(1, 10_000_000, "shots that are rendered to a disk")]
+    evaluation_seed: Seed
+    evaluation_shots: Annotated[int, within(0, 10_000_000, "shots that are rendered to a disk")]
+    side: Annotated[int, within(8, 4096, "pixels of a drawn frame")]
+    fps: FramesPerSecond
+    bad_files: bool
+
+
+class IngestSettings(Settings):
+    """Footage to clips."""
+
+    fps: FramesPerSecond
+    frames: Frames
+    height: Side
+    width: Side
+    fit: Literal["crop", "pad"]
+    clips_per_shot: Count
+    cut_threshold: Annotated[float, within(0.01, 255, "a difference of 8-bit pixels: every frame cuts, or none")]
+    min_brightness: Share
+    min_movement: Share
+    duplicate_distance: Annotated[int, within(0, 64, "bits of a 64-bit hash")]
+    crf: Annotated[int, within(0, 51, "what x264 takes")]
+    dev_share: Share
+    test_share: Share
+    shard_clips: Count
+    workers: Annotated[int, within(0, 1024, "0 is one per core, and no machine has more cores")]
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Clips that could not be: nothing left to train on, one frame that moves."""
+        if self.dev_share + self.test_share >= 1.0:
+            yield (
+                "dev_share",
+                f"dev_share + test_share = {self.dev_share + self.test_share:g} leave no clips to train on: "
+                "keep the sum below 1",
+            )
+        if self.frames == 1 and self.min_movement > 0:
+            yield "min_movement", "clips of one frame have no movement; the nearest legal value is 0"
+
+
+class ValidateSettings(Settings):
+    """What the clips must be like before anything trains on them."""
+
+    min_train_clips: Count
+    min_test_clips: CountOrNone
+    brightness: Range
+    movement: Range
+    max_quarantine_rate: Share
+
+
+class DriftSettings(Settings):
+    """When the footage counts as drifted from that of the model in production."""
+
+    distance: Annotated[float, within(1e-9, 1e6, "a distance in spreads of a column; at 0 every footage has drifted")]
+    share: Share
+
+
+class FetchSettings(Settings):
+    """A folder of weights by URL, pinned by its fingerprint when `sha256` is set."""
+
+    url: Url
+    sha256: Sha256 | None
+
+
+class EncodeSettings(Settings):
+    """Clips to latents."""
+
+    batch: Batch
+    text_tokens: TextTokens
+    shard_latents: Count
