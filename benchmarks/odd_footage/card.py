@@ -50,7 +50,7 @@ class Card:
         picture = colours[2 * (y > 0)[:, None] + (x > 0)]
         picture[np.ix_(abs(y) < SQUARE / 2, abs(x) < SQUARE / 2)] = 235
         filled = (time_s / LAP_S) % 1.0
-        picture[y > 0.5 - BAND] = np.where(x < filled - 0.5, 235, 16).astype(np.uint8)[:, None]
+        picture[(y > 0.5 - BAND) & (y < 0.5)] = np.where(x < filled - 0.5, 235, 16).astype(np.uint8)[:, None]
         return picture
 
     def frames(self) -> Iterator[np.ndarray]:
