@@ -100,6 +100,20 @@ def test_a_file_that_was_cut_off_is_truncated(
     assert caught.value.reason == "truncated"
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm", "a.ts", "a.mpg", "a.flv", "a.avi"])
+@pytest.mark.parametrize("filling", [b"\0", b"\xa7"])
+def test_a_file_with_a_hole_in_its_middle_is_damaged(tmp_path: Path, name: str, filling: bytes) -> None:
+    codec = {"a.webm": ("-c:v", "libvpx-vp9", "-cpu-used", "8"), "a.mpg": MPEG2}.get(name, ("-g", "10"))
+    ffmpeg(*PICTURES, *codec, tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    assert not probe(tmp_path / name).truncated
+    first, length = len(whole) * 45 // 100, len(whole) // 10
+    (tmp_path / name).write_bytes(whole[:first] + filling * length + whole[first + length :])
+    with pytest.raises(VideoError, match=r"damaged|decoded|not there") as refused:
+        find_shots(tmp_path / name, THRESHOLD)
+    assert refused.value.reason == "truncated"
+
+
 @pytest.mark.parametrize("name", ["a.ts", "a.mpg"])
 def test_a_transport_stream_that_just_ends_is_whole(tmp_path: Path, made: Callable[[str], bytes], name: str) -> None:
     whole = made(name)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+_EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _ASF_NO_PACKETS = 50  # bytes of a data object's own header
@@ -77,6 +77,34 @@ def _ebml(file: BinaryIO, size: int) -> int | None:
         if kind == _SEGMENT:
             end = at
     return end
+
+
+def misread_at(path: Path) -> int | None:
+    """Where the chain of a Matroska file's elements is broken: its demuxer leaps over that, or gives up, in silence."""
+    size = path.stat().st_size
+    at, end, sized = 0, size, False
+    with path.open("rb") as file:
+        if file.read(4) != _EBML.to_bytes(4):
+            return None
+        while at < end:
+            file.seek(at)
+            head = file.read(12)
+            try:
+                kind, after = _number(head, keep_marker=True)
+                length, wide = _number(head[after:], keep_marker=False)
+            except IndexError:  # a recording without a size was cut off here
+                return at if sized else None
+            if after > 4:
+                return at
+            inside, unknown = at + after + wide, length == (1 << (7 * wide)) - 1
+            if kind == _SEGMENT and not unknown:
+                sized, end = True, min(inside + length, size)
+            if kind not in (_SEGMENT, _CLUSTER):
+                if unknown or inside + length > end:
+                    return at if sized else None
+                inside += length
+            at = inside
+    return None
 
 
 def _number(data: bytes, keep_marker: bool) -> tuple[int, int]:

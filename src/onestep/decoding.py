@@ -17,13 +17,14 @@ from typing import Any, Protocol
 import av
 from av.stream import Disposition
 
-from onestep.containers import gif_size, missing_bytes
+from onestep.containers import gif_size, misread_at, missing_bytes
 from onestep.video_errors import VideoError, said_by
 
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif"
 _PICTURES = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 _STILL_CODECS = ("mjpeg", "png", "bmp", "tiff", "webp", "jpegls", "ppm", "pgm")  # of covers, where a film is beside it
 _JUMPING = ("mpegts", "mpeg")  # clocks of these start anew where recordings were joined
+_REORDERED = 4  # frames that may be shown after one that was stored before them
 _LONGEST_GAP_S = 10.0  # in such a file: a longer one is a joint, as ffmpeg has it
 _SILENT_FIELDS = ("rawvideo", "huffyuv", "ffvhuff", "ffv1", "v210", "v308", "v408", "v410", "r210", "png", "qtrle")
 
@@ -151,7 +152,9 @@ class Pictures:
 
     def __init__(self, container: Any, stream: Any) -> None:
         self.container, self.stream = container, stream
-        self.packets = self.bad = self.bad_at_the_end = self.count = 0
+        self.packets = self.bad = self.bad_at_the_end = self.count = self.concealed = 0
+        self.begun = False  # a recording that was joined in the middle begins with packets that nothing can decode
+        self.held: list[av.VideoFrame] = []
         self.words = ""
         self.broke_off: str | None = None
 
@@ -174,12 +177,26 @@ class Pictures:
                 continue
             except (av.error.FFmpegError, ValueError) as error:
                 self.words = said_by(error)
-                if self.count:  # before its first frame, a recording was joined in the middle
+                if self.begun:
                     self.bad, self.bad_at_the_end = self.bad + 1, self.bad_at_the_end + 1
                 continue
+            self.begun = True
             for frame in frames:
-                self.count, self.bad_at_the_end = self.count + 1, 0
-                yield frame
+                yield from self._past_the_cut(frame)
+
+    def _past_the_cut(self, frame: av.VideoFrame) -> Iterator[av.VideoFrame]:
+        """The frame, or what was held back before it: a stream that was cut off ends with one in pieces."""
+        if self.held or (frame.is_corrupt and self.container.format.name in _JUMPING):
+            self.held.append(frame)
+            frames = self.held if len(self.held) > _REORDERED else []
+        else:
+            frames = [frame]
+        for shown in frames:
+            self.count, self.bad_at_the_end = self.count + 1, 0
+            self.concealed += shown.is_corrupt
+            yield shown
+        if frames is self.held:
+            self.held = []
 
     @property
     def damage(self) -> str | None:
@@ -187,7 +204,9 @@ class Pictures:
         if self.broke_off:
             return f"it breaks off after {self.count} frames: {self.broke_off}"
         bad = self.bad - (self.bad_at_the_end if self.container.format.name in _JUMPING else 0)
-        return f"{bad} of its packets could not be decoded: {self.words}" if bad else None
+        if bad:
+            return f"{bad} of its packets could not be decoded: {self.words}"
+        return f"{self.concealed} of its pictures are damaged" if self.concealed else None
 
 
 class _Clock:
@@ -300,6 +319,8 @@ def _missing(source: Path | bytes, pictures: Pictures) -> str | None:
         if lost_pictures := max(beyond, len(entries) - pictures.packets):
             lost = f"{lost_pictures} of its {len(entries)} pictures are not there"
     lost = lost or missing_bytes(source)
+    if not lost and (at := misread_at(source)) is not None:
+        lost = f"it is damaged at byte {at}"
     if lost and stream.frames > pictures.count:
         return f"{pictures.count} of {stream.frames} declared frames could be decoded"
     return lost
