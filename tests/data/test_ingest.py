@@ -147,6 +147,52 @@ def test_a_window_outside_every_caption_is_refused(team: Team, ingest_settings: 
     assert read_quarantine(tmp_path / "clips")[["shot", "reason"]].values.tolist() == [[0, "no caption"]]
 
 
+def test_each_row_of_one_take_gives_clips_of_its_own(
+    team: Team, ingest_settings: IngestSettings, tmp_path: Path
+) -> None:
+    still = shot("small, green, bar, bouncing, grey", frames=1)[0]
+    film = np.stack([np.roll(still, frame, axis=1) for frame in range(60)])
+    lines = [
+        "file_name,caption,start_s,end_s,held_out",
+        "take.mp4,first,0,2,false",
+        "take.mp4,second,2,4,true",
+        "take.mp4,third,4,5,false",
+        "take.mp4,,3,3.5,",
+        "take.mp4,after the end,9,12,false",
+        "take.mp4,all of it,,,false",
+    ]
+    settings = ingest_settings.model_copy(update={"duplicate_distance": 0})
+    ingest(str(team({"take.mp4": film}, lines)), tmp_path / "clips", settings)
+    index = read_index(tmp_path / "clips")
+    assert index[["caption", "held_out"]].values.tolist() == [["first", False], ["second", True]]
+    assert (index["start_s"] >= [0, 2]).all() and (index["end_s"] <= [2, 4]).all()
+    quarantine = read_quarantine(tmp_path / "clips")
+    assert dict(zip(quarantine["line"], quarantine["reason"], strict=True)) == {
+        4: "too short",
+        5: "no caption",
+        6: "outside the file",
+        7: "captioned otherwise",
+    }
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "listed"),
+    [
+        ("T\u00f6pfer.mp4", "To\u0308pfer.mp4"),
+        ("To\u0308pfer.mp4", "T\u00f6pfer.mp4"),
+        ("a/b.mp4", "a\\b.mp4"),
+        (".a.mp4", ".a.mp4"),
+    ],
+)
+def test_a_name_means_its_file_however_letters_and_slashes_are_written(
+    team: Team, ingest_settings: IngestSettings, tmp_path: Path, on_disk: str, listed: str
+) -> None:
+    folder = team({on_disk: shot(RED)}, ["file_name,caption", f"{listed},x"])
+    ingest(str(folder), tmp_path / "clips", ingest_settings)
+    assert read_index(tmp_path / "clips")["source"].tolist() == [on_disk]
+    assert read_quarantine(tmp_path / "clips").empty
+
+
 def test_long_shots_give_several_evenly_spaced_clips(
     team: Team, ingest_settings: IngestSettings, tmp_path: Path
 ) -> None:

@@ -34,7 +34,7 @@ INDEX_TYPES = {
     "movement": "float64",
     "phash": "str",
 }
-QUARANTINE_TYPES = {"source": "str", "shot": "Int64", "reason": "str", "detail": "str"}
+QUARANTINE_TYPES = {"source": "str", "shot": "Int64", "line": "Int64", "reason": "str", "detail": "str"}
 
 
 def write_clips(folder: Path, rows: Sequence[dict[str, Any]], videos: dict[str, Path], shard_clips: int) -> None:
@@ -70,7 +70,7 @@ def read_index(clips: Path) -> pd.DataFrame:
 
 
 def read_quarantine(clips: Path) -> pd.DataFrame:
-    """What was refused and why: source, shot (null where the whole file was refused), reason, detail."""
+    """What was refused and why: source, shot (null: no one of them), line of metadata.csv (null: no row), reason, detail."""
     return _read(clips / QUARANTINE)
 
 

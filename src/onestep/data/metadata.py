@@ -1,22 +1,27 @@
 """`metadata.csv`: the captions of a folder of footage, in the video-folder convention."""
 
+import csv
+import io
+import math
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import fsspec
-import pandas as pd
 
 from onestep.data.world import ATTRIBUTES
 
 FILE = "metadata.csv"
 SPLITS = ("train", "dev", "test")
-_ROUNDING_S = 0.001  # windows are written with few digits: neighbours may seem to overlap by this much
+ROUNDING_S = 0.001  # windows are written with few digits: neighbours may seem to overlap by this much
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+_MOST_BYTES = 1 << 30
+_LONGEST_FIELD = 1 << 20  # characters of a caption
+_LONGEST_S = 1e7  # seconds; four months
 
 
 class MetadataError(ValueError):
-    """`metadata.csv` is missing or says something impossible; the message names the file and the row."""
+    """`metadata.csv` is missing or says something impossible; the message names the file and the line."""
 
 
 @dataclass(frozen=True)
@@ -30,59 +35,139 @@ class Caption:
     split: str = ""  # blank: by a hash of the file's name
     held_out: bool = False
     attributes: tuple[tuple[str, str], ...] = ()
+    line: int = 0  # of the file, from 1, on which the row begins
 
     def overlap_s(self, start_s: float, end_s: float) -> float:
         """How many seconds of a window this row speaks about."""
         return max(min(end_s, self.end_s) - max(start_s, self.start_s), 0.0)
 
 
-def caption_of(captions: Sequence[Caption], start_s: float, end_s: float) -> Caption | None:
-    """The row that overlaps a shot most, a row with a window before one without; None where no row speaks of it."""
-    touching = [c for c in captions if c.overlap_s(start_s, end_s) > _ROUNDING_S]
-    return max(touching, key=lambda c: (not c.whole, c.overlap_s(start_s, end_s)), default=None)
+def captions_of(captions: Sequence[Caption], start_s: float, end_s: float) -> list[Caption]:
+    """The rows that speak of a shot; one of the whole file only where no row with a window does."""
+    touching = [c for c in captions if c.overlap_s(start_s, end_s) > ROUNDING_S]
+    return [c for c in touching if not c.whole] or touching
 
 
 def read_metadata(fs: fsspec.AbstractFileSystem, root: str) -> dict[str, list[Caption]]:
     """The rows of `metadata.csv` by file name, in the file's order; raises `MetadataError`."""
     path = posixpath.join(root, FILE)
-    try:
-        with fs.open(path, "rb") as handle:
-            table = pd.read_csv(handle, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except FileNotFoundError as error:
-        raise MetadataError(f"{path} does not exist: it must name every video and its caption") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise MetadataError(f"{path} is not a CSV table in UTF-8: {error}") from error
-    for column in ("file_name", "caption"):
-        if column not in table.columns:
-            raise MetadataError(f"{path} has no column {column}: its columns are {', '.join(table.columns)}")
     captions: dict[str, list[Caption]] = {}
-    for line, row in enumerate(table.to_dict("records"), start=2):
-        values = {str(key): str(value).strip() for key, value in row.items()}
-        captions.setdefault(posixpath.normpath(values["file_name"]), []).append(_caption(values, f"{path} line {line}"))
+    for line, row in _rows(path, _text(fs, path)):
+        where = f"{path} line {line}"
+        name = row["file_name"]
+        if not name.strip():
+            raise MetadataError(f"{where}: file_name is empty: name the video's path below the folder")
+        captions.setdefault(name, []).append(_caption(row, line, where))
     for name, rows in captions.items():
         if len({row.split for row in rows}) > 1:
-            raise MetadataError(f"{path}: {name} has rows in several splits; all shots of a file belong in one")
+            lines = ", ".join(str(row.line) for row in rows[:8])
+            raise MetadataError(
+                f"{path}: {name} has rows in several splits (lines {lines}); all shots of a file belong in one"
+            )
     return captions
 
 
-def _caption(row: dict[str, str], where: str) -> Caption:
-    split = row.get("split", "").lower()
+def _text(fs: fsspec.AbstractFileSystem, path: str) -> str:
+    try:
+        found = fs.info(path)
+        if found["type"] != "file" or (found.get("islink") and not fs.isfile(path)):
+            raise MetadataError(
+                f"{path} is not a regular file: it must be a table that names every video and its caption"
+            )
+        if (found.get("size") or 0) > _MOST_BYTES:
+            raise MetadataError(f"{path} has {found['size']} bytes: a table of captions has at most {_MOST_BYTES}")
+        content = fs.cat_file(path)
+    except FileNotFoundError as error:
+        raise MetadataError(f"{path} does not exist: it must name every video and its caption") from error
+    except OSError as error:
+        raise MetadataError(f"{path} cannot be read: {error.strerror or error}") from error
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise MetadataError(f"{path} is in UTF-16: save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise MetadataError(
+            f"{path} line {line}: byte {content[error.start]:#04x} is not UTF-8: save the table as UTF-8"
+        ) from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise MetadataError(f"{path} line {line}: a NUL character: this is not a table of text")
+    return text
+
+
+def _rows(path: str, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Each row with the line that it begins on; blank lines are passed over."""
+    csv.field_size_limit(_LONGEST_FIELD)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+    header: list[str] | None = None
+    before = 0
+    try:
+        for fields in reader:
+            line, before = before + 1, reader.line_num
+            if not any(field.strip() for field in fields):
+                continue
+            if header is None:
+                header = _header(path, line, fields)
+                continue
+            if len(fields) != len(header):
+                raise MetadataError(_miscounted(path, line, fields, header))
+            yield line, dict(zip(header, fields, strict=True))
+    except csv.Error as error:
+        hint = "a quote that is not closed, or a quote within a field that is not doubled"
+        if "field larger" in str(error):
+            hint = f"a field of more than {_LONGEST_FIELD} characters: {hint}"
+        raise MetadataError(f"{path} line {before + 1}: {hint} ({error})") from error
+    if header is None:
+        raise MetadataError(f"{path} is not a CSV table: it is empty; its first line must be file_name,caption")
+
+
+def _header(path: str, line: int, fields: list[str]) -> list[str]:
+    names = [field.strip() for field in fields]
+    if len(names) == 1:
+        for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+            if separator in names[0]:
+                raise MetadataError(f"{path} line {line}: its columns are separated by {word}: write commas instead")
+    for name in names:
+        if names.count(name) > 1:
+            raise MetadataError(f"{path} line {line}: the column {name or '(without a name)'} stands twice: keep one")
+    known = {name.lower().replace(" ", "_"): name for name in names}
+    for column in ("file_name", "caption"):
+        if column not in names:
+            meant = f"; did you mean {known[column]!r}?" if column in known else ""
+            raise MetadataError(f"{path} has no column {column}: its columns are {', '.join(names)}{meant}")
+    return names
+
+
+def _miscounted(path: str, line: int, fields: list[str], header: list[str]) -> str:
+    counts = f"{path} line {line}: {len(fields)} fields where the header has {len(header)}"
+    if len(fields) < len(header):
+        return f"{counts}: write a comma for each empty one"
+    if not any(field.strip() for field in fields[len(header) :]):
+        return f"{counts}: remove the commas at the line's end"
+    return f'{counts}: a caption with a comma needs quotes, as in "a cat, asleep"'
+
+
+def _caption(row: dict[str, str], line: int, where: str) -> Caption:
+    values = {key: value.strip() for key, value in row.items()}
+    split = values.get("split", "").lower()
     if split not in ("", *SPLITS):
         raise MetadataError(f"{where}: split {split!r} is unknown: use {', '.join(SPLITS)}, or leave it blank")
-    held_out = row.get("held_out", "").lower()
+    held_out = values.get("held_out", "").lower()
     if held_out not in _TRUTH:
         raise MetadataError(f"{where}: held_out {held_out!r} is neither true nor false")
-    start, end = (_seconds(row.get(key, ""), key, where) for key in ("start_s", "end_s"))
+    start, end = (_seconds(values.get(key, ""), key, where) for key in ("start_s", "end_s"))
     if start is not None and end is not None and end <= start:
         raise MetadataError(f"{where}: end_s {end} is not after start_s {start}")
     return Caption(
-        text=row["caption"],
+        text=values["caption"],
         start_s=start or 0.0,
         end_s=float("inf") if end is None else end,
         whole=start is None and end is None,
         split=split,
         held_out=_TRUTH[held_out],
-        attributes=tuple((name, row[name]) for name in ATTRIBUTES if name in row),
+        attributes=tuple((name, values[name]) for name in ATTRIBUTES if name in values),
+        line=line,
     )
 
 
@@ -92,7 +177,14 @@ def _seconds(value: str, key: str, where: str) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise MetadataError(f"{where}: {key} {value!r} is not a number of seconds from the file's start")
-    return seconds
+        seconds = math.nan
+    if 0 <= seconds <= _LONGEST_S and "_" not in value:
+        return seconds
+    hint = ""
+    if ":" in value:
+        hint = ": write 65.5 for 1:05.5"
+    elif "," in value:
+        hint = ": write a point, as in 5.0"
+    elif seconds > _LONGEST_S:
+        hint = f": the longest is {_LONGEST_S:.0f}"
+    raise MetadataError(f"{where}: {key} {value!r} is not a number of seconds from the file's start{hint}")

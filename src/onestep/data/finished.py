@@ -1,0 +1,88 @@
+"""What became of each file of footage, kept until `ingest` ends well, so that a stage that the machine broke goes on.
+
+Kept outside the stage's outs, under a digest of settings and code; a file whose bytes or rows are others is done anew.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onestep.data.fingerprints import Look
+from onestep.storage import read_json, write_json
+
+ROOT = Path(".onestep/resume/ingest")
+_LIBRARIES = ("av", "numpy", "scenedetect-headless", "opencv-python-headless", "imageio-ffmpeg", "imagehash", "pillow")
+_PACKAGE = Path(__file__).parents[1]
+
+
+class Finished:
+    """The outcomes of one ingest, by file; its folder also holds the clips until they are put into shards."""
+
+    def __init__(self, out: Path, request: Mapping[str, Any], root: Path = ROOT) -> None:
+        code = {
+            path.name: path.read_bytes().hex()
+            for folder in (_PACKAGE, _PACKAGE / "data")
+            for path in folder.glob("*.py")
+        }
+        versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+        self.root = root.absolute()
+        self.place = _digest(str(out.absolute()))[:8]
+        self.folder = self.root / f"{self.place}-{_digest({**request, 'code': code, 'versions': versions})}"
+
+    def open(self) -> Path:
+        """Forget what belongs to other settings or code for the same out; the folder, which then exists."""
+        for other in self.root.glob(f"{self.place}-*"):
+            if other != self.folder:
+                shutil.rmtree(other, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder
+
+    def clear(self) -> None:
+        """Forget everything: the out is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def key_of(name: str, identity: str, rows: Any) -> str:
+    """The name of one file's outcome: of its path, of what tells its bytes from others, and of its rows."""
+    return _digest([name, identity, repr(rows)])
+
+
+def write_outcome(folder: Path, key: str, clips: list[dict[str, Any]], refused: list[dict[str, Any]]) -> None:
+    """Keep one outcome, whole or not at all; raises `MachineFailed` on a full disk."""
+    write_json(folder / f"{key}.json", {"clips": clips, "refused": refused})
+
+
+def read_outcome(folder: Path, key: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+    """An outcome of before, null where there is none or one of its clips has gone."""
+    path = folder / f"{key}.json"
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    if not all((folder / clip["video"]).is_file() for clip in found["clips"]):
+        return None
+    return found["clips"], found["refused"]
+
+
+def look_to_json(look: Look) -> dict[str, Any]:
+    """A look as JSON."""
+    return {
+        "brightness": look.brightness,
+        "movement": look.movement,
+        "phash": look.phash,
+        "colours": look.colours.tolist(),
+    }
+
+
+def look_from_json(content: Mapping[str, Any]) -> Look:
+    """The inverse of `look_to_json`."""
+    return Look(**{**content, "colours": np.array(content["colours"], dtype=np.uint8)})
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:20]

@@ -1,0 +1,25 @@
+"""Why footage is not used: every reason that `quarantine.parquet` may name, and what it means."""
+
+REASONS = {
+    "missing": "`metadata.csv` lists it, and the folder does not hold it",
+    "not listed": "it looks like a video, and `metadata.csv` has no row for it",
+    "not a file": "a folder, a named pipe, a device, a link to nothing or out of the folder; it is never opened",
+    "no caption": "the row's caption is empty, or no row speaks of this shot",
+    "empty file": "it holds no byte",
+    "cannot be read": "the system or a library refuses to read it; the detail has its words",
+    "not a video": "no container with a film in it: another kind of file, a cover picture alone, an unknown codec",
+    "truncated": "pictures that it promises are missing, or cannot be decoded",
+    "unknown colours": "no rule converts its colours faithfully (see below)",
+    "transparent": "its transparency lies in a layer that is not read",
+    "too large": "a frame has more than `limits.pixels`, or decoding needs more than `limits.memory_gb`",
+    "too long": "more than `limits.frames` or `limits.seconds`, or decoding takes longer than `limits.deadline_s`",
+    "ended its process": "the process that decoded it crashed, or was killed twice",
+    "extreme aspect ratio": "brought to the size of a clip, less than two pixels of one side would be left",
+    "not transcodable": "ffmpeg cannot make a clip of it",
+    "outside the file": "the row's window begins after the file's end",
+    "too short": "a shot, or the part of it that a row captions, is shorter than a clip",
+    "black": "darker than `min_brightness`",
+    "static": "less movement than `min_movement`",
+    "duplicate": "it repeats another clip",
+    "captioned otherwise": "a row for the whole file, all of whose shots have rows with windows of their own",
+}

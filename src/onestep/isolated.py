@@ -1,0 +1,106 @@
+"""Work on items that may hang, eat memory or crash their process: each ends alone, and the others go on."""
+
+import multiprocessing
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import TimeoutError as DeadlineError
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from onestep.processes import progress_bar, worker_count
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_ENDED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM)  # the system's memory killer, or a person
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one item may take in its process."""
+
+    memory_bytes: int  # of address space
+    deadline_s: float
+
+
+def map_isolated(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    label: str,
+    bounds: Bounds,
+    ended: Callable[[Item, str], Result],
+) -> Iterator[Result]:
+    """`function` of each item in a process of its own pool, in the items' order; `ended` makes the result of one that died.
+
+    workers: processes, 0 = one per core. `ended` gets the item and why: the deadline, or the signal that its process died
+    of. An item whose process was killed from outside is tried once more, alone, when all others are done: it may have
+    been another's memory. Exceptions of `function` end the work: the first is raised, what else runs is stopped.
+    """
+    count = min(worker_count(workers), max(len(items), 1))
+    results: list[Result | None] = [None] * len(items)
+    again: list[int] = []
+    with progress_bar() as bar:
+        task = bar.add_task(label, total=len(items))
+        for index, outcome in _run(function, list(enumerate(items)), count, bounds):
+            if isinstance(outcome, _Died) and outcome.from_outside:
+                again.append(index)
+                continue
+            results[index] = ended(items[index], outcome.why) if isinstance(outcome, _Died) else outcome
+            bar.advance(task)
+        for index in again:
+            for _, outcome in _run(function, [(index, items[index])], 1, bounds):
+                twice = f"it killed its process twice ({outcome.why})" if isinstance(outcome, _Died) else ""
+                results[index] = ended(items[index], twice) if isinstance(outcome, _Died) else outcome
+                bar.advance(task)
+    yield from results  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class _Died:
+    why: str
+    from_outside: bool = False
+
+
+def _run(
+    function: Callable[[Item], Any], items: Sequence[tuple[int, Item]], count: int, bounds: Bounds
+) -> Iterator[tuple[int, Any]]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([function.func.__module__ if hasattr(function, "func") else function.__module__])
+    here = (dict(os.environ), Path.cwd(), bounds.memory_bytes)
+    with ProcessPool(count, context=context, initializer=_settle, initargs=here) as pool:
+        futures = [(index, pool.schedule(function, args=[item], timeout=bounds.deadline_s)) for index, item in items]
+        try:
+            for index, future in futures:
+                yield index, _outcome(future, bounds)
+        except BaseException:
+            pool.stop()
+            raise
+
+
+def _outcome(future: Any, bounds: Bounds) -> Any:
+    try:
+        return future.result()
+    except DeadlineError:
+        return _Died(f"it took longer than limits.deadline_s, {bounds.deadline_s:g} s")
+    except ProcessExpired as death:
+        code = death.exitcode
+        if code is None or code >= 0:
+            return _Died(f"its process ended by itself with code {code}")
+        word = signal.Signals(-code).name if -code in signal.Signals._value2member_map_ else f"signal {-code}"
+        return _Died(f"its process died of {word}", from_outside=-code in _ENDED_BY_OTHERS)
+
+
+def _settle(environment: Mapping[str, str], folder: Path, memory_bytes: int) -> None:
+    """Take over what a process of this kind does not inherit, and the limit on memory."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    limit = memory_bytes if most == resource.RLIM_INFINITY else min(memory_bytes, most)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
