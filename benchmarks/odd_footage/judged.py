@@ -1,6 +1,7 @@
 """Write the folders of odd footage, ingest them, and compare what came out with what must."""
 
 import csv
+import io
 import os
 import posixpath
 import re
@@ -24,7 +25,8 @@ from .odd import MAIN, SMALL, Odd
 ROOT = Path(__file__).parents[2]
 KINDS = (streams, codecs, colours, shapes, gifs, captions, places, broken, limits)
 COLUMNS = ("file_name", "caption", "start_s", "end_s", "held_out")
-SMALL_LIMITS = {"pixels": 4096 * 2160, "frames": 2_000, "seconds": 85.0, "deadline_s": 8.0}
+SMALL_LIMITS = {"pixels": 1 << 29, "frames": 2_000, "seconds": 60.0, "memory_gb": 2.0, "deadline_s": 8.0}
+_ROUNDING_S = 0.05
 
 
 @dataclass
@@ -41,10 +43,7 @@ class Outcome:
         """The outcome in a few words."""
         clips = [f"{len(self.clips)} clip{'s' * (len(self.clips) > 1)}"] if self.clips else []
         reasons = Counter(str(row["reason"]) for row in self.refused)
-        return (
-            ", ".join(clips + [reason if n == 1 else f"{n} × {reason}" for reason, n in reasons.items()])
-            or "no footage"
-        )
+        return ", ".join(clips + [reason if n == 1 else f"{n} × {reason}" for reason, n in reasons.items()])
 
 
 def everything() -> list[Odd]:
@@ -55,22 +54,31 @@ def everything() -> list[Odd]:
 def write(folder: Path, odd: Sequence[Odd]) -> None:
     """Write the files of one folder and their `metadata.csv`; the same bytes every time."""
     folder.mkdir(parents=True)
-    rows = []
     for one in odd:
         path = folder / one.name
         path.parent.mkdir(parents=True, exist_ok=True)
         one.make(path, one.picture)
-        rows += [{"file_name": one.listed_as or one.name, **row} for row in one.table]
-    with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n", restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    table, _ = table_of(odd)
+    (folder / "metadata.csv").write_text(table, encoding="utf-8")
+
+
+def table_of(odd: Sequence[Odd]) -> tuple[str, dict[str, list[int]]]:
+    """The text of `metadata.csv`, and by file the lines that its rows begin on, from 1."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
+    writer.writeheader()
+    lines: dict[str, list[int]] = {}
+    for one in odd:
+        for row in one.table:
+            lines.setdefault(one.name, []).append(text.getvalue().count("\n") + 1)
+            writer.writerow({"file_name": one.listed_as or one.name, **row})
+    return text.getvalue(), lines
 
 
 def settings_of(folder: str, workers: int) -> IngestSettings:
-    """The settings of params.yaml; small limits for the second folder."""
+    """The settings of params.yaml; other limits for the second folder."""
     settings = load_params(ROOT / "params.yaml").ingest.model_copy(update={"workers": workers})
-    if folder != SMALL or not hasattr(settings, "limits"):
+    if folder != SMALL:
         return settings
     return settings.model_copy(update={"limits": settings.limits.model_copy(update=SMALL_LIMITS)})
 
@@ -97,11 +105,12 @@ def compare(clips: Path, odd: Sequence[Odd], settings: IngestSettings) -> list[O
             if outcome is None:
                 strange.append(row["source"])
             else:
-                getattr(outcome, table).append(
-                    {str(key): None if value is pd.NA else value for key, value in row.items()}
-                )
+                found = {str(key): None if value is pd.NA else value for key, value in row.items()}
+                getattr(outcome, table).append(found)
+    _, lines = table_of(odd)
     for outcome in outcomes.values():
         outcome.wrong += [*_counted(outcome), *_captioned(outcome), *_seen(outcome, clips, settings.fps)]
+        outcome.wrong += _accounted(outcome, lines.get(outcome.odd.name, []))
     if strange:
         next(iter(outcomes.values())).wrong.append(f"the tables name what the folder does not hold: {strange}")
     return list(outcomes.values())
@@ -129,16 +138,27 @@ def _counted(outcome: Outcome) -> Iterator[str]:
 
 
 def _captioned(outcome: Outcome) -> Iterator[str]:
-    known = {row["caption"].strip() for row in outcome.odd.table}
-    yield from (f"a clip has the caption {row['caption']!r}" for row in outcome.clips if row["caption"] not in known)
-    windows = {row["caption"].strip(): row for row in outcome.odd.table}
+    """A clip shows what its row speaks of, and carries what the row says."""
+    rows = {row["caption"].strip(): row for row in outcome.odd.table}
     for clip in outcome.clips:
-        row = windows.get(clip["caption"], {})
+        row = rows.get(clip["caption"])
+        if row is None:
+            yield f"a clip has the caption {clip['caption']!r}"
+            continue
         low, high = float(row.get("start_s") or 0), float(row.get("end_s") or "inf")
-        if clip["start_s"] < low - 0.05 or clip["end_s"] > high + 0.05:
+        if clip["start_s"] < low - _ROUNDING_S or clip["end_s"] > high + _ROUNDING_S:
             yield f"a clip of {clip['start_s']} to {clip['end_s']} s has the caption of {low} to {high} s"
         if bool(clip["held_out"]) != (row.get("held_out") == "true"):
             yield f"the clip at {clip['start_s']} s has lost its row's held_out"
+
+
+def _accounted(outcome: Outcome, lines: Sequence[int]) -> Iterator[str]:
+    """Every row is a clip's or has its line in the quarantine."""
+    captions = {clip["caption"] for clip in outcome.clips}
+    named = {row.get("line") for row in outcome.refused}
+    for row, line in zip(outcome.odd.table, lines, strict=True):
+        if row["caption"].strip() not in captions and line not in named:
+            yield f"the row of line {line} is neither a clip nor in quarantine"
 
 
 def _seen(outcome: Outcome, clips: Path, fps: float) -> Iterator[str]:

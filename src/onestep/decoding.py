@@ -94,6 +94,8 @@ def opened(source: Path | bytes, limits: Limits | None = None, index: int | None
     file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{Path(source).absolute()}"
     try:
         container = av.open(file, mode="r", options=guard, metadata_errors="replace")
+    except MemoryError:
+        raise
     except (av.error.FFmpegError, OSError) as error:
         if not isinstance(source, bytes) and (missing := missing_bytes(source, samples=True)):
             raise VideoError(f"{name} cannot be opened: {missing}", "truncated") from error
