@@ -196,21 +196,19 @@ def _pointing() -> Iterator[Odd]:
         f"<BaseURL>{film_there}</BaseURL></Representation></AdaptationSet></Period></MPD>\n"
     )
     drawing = '<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"><image href="/etc/passwd"/></svg>\n'
-    for name, content, what in (
-        (
-            "playlist.mp4",
-            f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{film_there}\n#EXT-X-ENDLIST\n",
-            "HLS playlist",
-        ),
-        ("concat.mp4", f"ffconcat version 1.0\nfile '{film_there}'\n", "concat script"),
-        ("session.mkv", f"{session}a=rtpmap:96 H264/90000\n", "SDP session"),
-        ("manifest.mp4", manifest, "DASH manifest"),
-        ("script.avi", f'AviSource("{film_there}")\n', "script of AviSynth"),
-        ("drawing.mov", drawing, "SVG drawing"),
-        ("shortcut.wmv", f'<asx version="3.0"><entry><ref href="{film_there}"/></entry></asx>\n', "ASX shortcut"),
-        ("reference.mov", f"[Reference]\nRef1={film_there}\n", "shortcut of Windows Media"),
-    ):
-        yield Odd(f"pointing/{name}", f"a text that names another film: {what}", written(content), 0, ["not a video"])
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{film_there}\n#EXT-X-ENDLIST\n"
+    for name, content in {
+        "hls-playlist.mp4": playlist,
+        "concat-script.mp4": f"ffconcat version 1.0\nfile '{film_there}'\n",
+        "sdp-session.mkv": f"{session}a=rtpmap:96 H264/90000\n",
+        "dash-manifest.mp4": manifest,
+        "avisynth-script.avi": f'AviSource("{film_there}")\n',
+        "svg-drawing.mov": drawing,
+        "asx-shortcut.wmv": f'<asx version="3.0"><entry><ref href="{film_there}"/></entry></asx>\n',
+        "reference.mov": f"[Reference]\nRef1={film_there}\n",
+    }.items():
+        what = "a text that names another film, for ffmpeg to open"
+        yield Odd(f"pointing/{name}", what, written(content), 0, ["not a video"])
 
 
 def _worthless() -> Iterator[Odd]:

@@ -22,12 +22,12 @@ def _rates() -> Iterator[Odd]:
         varied = filmed(f"{VP9 if ending == 'webm' else H264} {some}")
         yield Odd(card.name, "a variable frame rate: 50 frames a second, then 21", varied, card=card)
     for name, rate in {
-        "1": 1, "5": 5, "24p": Fraction(24000, 1001), "30i": Fraction(30000, 1001), "60": 60, "120": 120, "240": 240,
+        "1": 1, "5": 5, "23.976": Fraction(24000, 1001), "29.97": Fraction(30000, 1001), "60": 60, "120": 120, "240": 240,
     }.items():  # fmt: skip
         fps = float(rate)
         card = Card(f"rate/{name}.mp4", seconds=5.0 if fps <= 5 else 2.0, fps=fps)
         looks = "right" if fps > 5 else "colours"
-        yield Odd(card.name, f"{fps:.6g} frames a second", filmed(), card=card, looks=looks)
+        yield Odd(card.name, "frames a second, in the name", filmed(), card=card, looks=looks)
     card = Card("rate/gap.mkv", seconds=6.0)
     gap = filmed(f"{H264} -vf \"select='lt(t,1)+gt(t,4)',{BT601}\" -fps_mode vfr")
     yield Odd(card.name, "one frame shown for three seconds in the middle", gap, 0, ["static"], card=card)
@@ -82,7 +82,7 @@ def _codecs() -> Iterator[Odd]:
         "cinepak.mov": "-c:v cinepak -q:v 1",
     }.items():
         maker = filmed(options, sound_s=2.0 if "-c:a" in options else 0.0)
-        yield Odd(f"codec/{name}", f"{name.partition('.')[0].replace('-', ' ')}", maker)
+        yield Odd(f"codec/{name}", "codecs of cameras, editors and the web", maker)
     card = Card("codec/dv.avi", 720, 576, seconds=1.6, stretch=16 / 15)
     tape = filmed("-c:v dvvideo -pix_fmt yuv420p -aspect 4:3")
     yield Odd(card.name, "DV of a PAL camera: interlaced, pixels of 16:15", tape, card=card)

@@ -40,26 +40,26 @@ def _in(
 
 def _matrices() -> Iterator[Odd]:
     """SDR in every matrix and range that a file can name."""
-    for name, options, what in (
-        ("bt709.mp4", _in(*_SDR), "BT.709"),
-        ("bt709.mkv", _in(*_SDR), "BT.709"),
-        ("bt709.webm", _in(*_SDR, codec=VP9), "BT.709"),
-        ("bt601-pal.mp4", _in("bt470bg", "bt470bg", "bt470bg"), "BT.601 of PAL"),
-        ("bt601-ntsc.mp4", _in("smpte170m", "smpte170m", "smpte170m"), "BT.601 of NTSC"),
-        ("smpte240m.mp4", _in("smpte240m", "smpte240m", "smpte240m"), "SMPTE 240M, the first HDTV"),
-        ("fcc.mp4", _in("fcc", "bt709", "bt709"), "FCC's matrix, NTSC of 1953"),
-        ("bt2020-sdr.mp4", _in("bt2020nc", "bt709", "bt709"), "BT.2020's matrix over BT.709's primaries"),
-        ("srgb.mp4", _in("bt709", "bt709", "iec61966-2-1"), "BT.709 with sRGB's transfer"),
-        ("full-range.mp4", _in(*_SDR, full=True), "full range"),
-        ("full-range.mov", _in("smpte170m", "bt709", "iec61966-2-1", "yuvj420p", full=True), "full range"),
-        ("full-range.avi", MJPEG, "full range"),
-    ):
+    what = "SDR in this matrix and range"
+    for name, options in {
+        "bt709.mp4": _in(*_SDR),
+        "bt709.mkv": _in(*_SDR),
+        "bt709.webm": _in(*_SDR, codec=VP9),
+        "bt601-pal.mp4": _in("bt470bg", "bt470bg", "bt470bg"),
+        "bt601-ntsc.mp4": _in("smpte170m", "smpte170m", "smpte170m"),
+        "smpte240m.mp4": _in("smpte240m", "smpte240m", "smpte240m"),
+        "fcc.mp4": _in("fcc", "bt709", "bt709"),
+        "bt2020.mp4": _in("bt2020nc", "bt709", "bt709"),
+        "srgb.mp4": _in("bt709", "bt709", "iec61966-2-1"),
+        "full-range.mp4": _in(*_SDR, full=True),
+        "full-range.mov": _in("smpte170m", "bt709", "iec61966-2-1", "yuvj420p", full=True),
+        "full-range.avi": MJPEG,
+    }.items():
         yield Odd(f"colour/{name}", what, filmed(options))
     turned = f"format=gbrp,zscale=matrix=ycgco:range=tv,format=yuv420p,{_tags('ycgco', 'bt709', 'bt709')}"
-    yield Odd("colour/ycgco.mp4", "YCgCo", filmed(f"{H264} -vf {turned}"))
+    yield Odd("colour/ycgco.mp4", what, filmed(f"{H264} -vf {turned}"))
     constant = f"format=gbrp16le,{_FROM_RGB}:primaries=2020:transfer=2020_10:matrix=2020_cl:range=tv"
     tagged = f"{constant},format=yuv420p10le,{_tags('bt2020c', 'bt2020', 'bt2020-10')}"
-    what = "BT.2020 with constant luminance"
     yield Odd("colour/bt2020-constant.mp4", what, filmed(f"{H264} -pix_fmt yuv420p10le -vf {tagged}"))
 
 
@@ -77,13 +77,13 @@ def _depths() -> Iterator[Odd]:
         "422.mp4": "yuv422p", "444.mp4": "yuv444p", "10-bit.mp4": "yuv420p10le", "422-10-bit.mov": "yuv422p10le",
         "444-10-bit.mkv": "yuv444p10le",
     }.items():  # fmt: skip
-        yield Odd(f"depth/{name}", f"H.264 of {pixels}", filmed(_in(*_SDR, pixels)))
+        yield Odd(f"depth/{name}", "more bits or other subsampling, and no HDR", filmed(_in(*_SDR, pixels)))
     for name, pixels in {"hevc-10-bit.mp4": "yuv420p10le", "hevc-12-bit.mkv": "yuv444p12le"}.items():
-        yield Odd(f"depth/{name}", f"HEVC of {pixels}, not HDR", filmed(_in(*_SDR, pixels, codec=HEVC)))
-    yield Odd("depth/vp9-10-bit.webm", "VP9 of yuv420p10le", filmed(_VP9_10))
-    yield Odd("depth/411.avi", "raw 4:1:1", filmed("-c:v rawvideo -pix_fmt yuv411p"))
-    yield Odd("depth/rgb.mp4", "H.264 of RGB", filmed("-c:v libx264rgb -preset veryfast -crf 10"))
-    yield Odd("depth/rgb-48.mkv", "FFV1 of 16-bit RGB", filmed(f"{FFV1} -pix_fmt gbrp16le"))
+        yield Odd(f"depth/{name}", "more bits or other subsampling, and no HDR", filmed(_in(*_SDR, pixels, codec=HEVC)))
+    yield Odd("depth/vp9-10-bit.webm", "more bits or other subsampling, and no HDR", filmed(_VP9_10))
+    yield Odd("depth/411.avi", "more bits or other subsampling, and no HDR", filmed("-c:v rawvideo -pix_fmt yuv411p"))
+    yield Odd("depth/rgb.mp4", "RGB", filmed("-c:v libx264rgb -preset veryfast -crf 10"))
+    yield Odd("depth/rgb-48.mkv", "RGB", filmed(f"{FFV1} -pix_fmt gbrp16le"))
 
 
 def _grey_and_palettes() -> Iterator[Odd]:
@@ -94,7 +94,7 @@ def _grey_and_palettes() -> Iterator[Odd]:
         "grey.avi": f"{FFV1} -pix_fmt gray",
     }.items():
         yield Odd(f"depth/{name}", "grey only", filmed(options), looks="grey")
-    yield Odd("depth/15-bit.avi", "15-bit RGB", filmed("-c:v msvideo1 -pix_fmt rgb555le"))
+    yield Odd("depth/15-bit.avi", "RGB", filmed("-c:v msvideo1 -pix_fmt rgb555le"))
     palette = '-filter_complex "split[a][b];[a]palettegen[p];[b][p]paletteuse=dither=none" -c:v png -pix_fmt pal8'
     yield Odd("depth/palette.mov", "a palette of 256 colours", filmed(palette))
 

@@ -35,7 +35,7 @@ def odd() -> Iterator[Odd]:
     yield Odd("limits/claims.avi", what, _claiming(60_000), 0, ["pixels|not a video|truncated|damaged"])
     card = Card("limits/long.mkv", seconds=90.0, fps=2.0)
     yield Odd(card.name, "90 s, where 60 may be", filmed(), 0, ["too long.*seconds"], card=card, folder=SMALL)
-    yield Odd("limits/usual.mp4", "a film within the same small limits", filmed(), folder=SMALL)
+    yield Odd("limits/usual.mp4", "a usual film", filmed(), folder=SMALL)
 
 
 def _claiming(side: int) -> Maker:

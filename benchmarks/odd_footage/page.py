@@ -1,5 +1,6 @@
 """The table of docs/your-own-footage.md, and a picture of the clips."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,8 +25,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
     groups: dict[tuple[str, str, str], list[str]] = {}
     for outcome in outcomes:
         folder, _, name = outcome.odd.name.rpartition("/")
-        what = outcome.odd.what + (" (with the limits below)" if outcome.odd.folder == SMALL else "")
-        groups.setdefault((folder, what, outcome.words or "nothing: it is no footage"), []).append(name)
+        what = outcome.odd.what + (", with the limits below" if outcome.odd.folder == SMALL else "")
+        words = outcome.words or "nothing: it is no footage"
+        words = "cannot be read" if outcome.odd.root_reads else words  # root may read it
+        groups.setdefault((folder, what, words), []).append(name)
     lines = ["| files | what is odd | what becomes of them |", "| --- | --- | --- |"]
     for (folder, what, words), names in groups.items():
         lines.append(f"| {_called(folder, names)} | {what} | {words} |")
@@ -66,13 +69,14 @@ def _tiles(clips: Path, sources: dict[str, str]) -> Iterator[np.ndarray]:
 
 
 def _called(folder: str, names: Sequence[str]) -> str:
-    stems = {name.rpartition(".")[0] for name in names}
-    if len(names) > 1 and len(stems) == 1:
-        names = [f"{stems.pop()}.{{{', '.join(name.rpartition('.')[2] for name in names)}}}"]
-    return ", ".join(f"`{_printable(f'{folder}/{name}')}`" for name in names)
+    if len(names) == 1:
+        return f"`{_printable(f'{folder}/{names[0]}')}`"
+    if len(stems := {name.rpartition(".")[0] for name in names}) == 1:
+        return f"`{_printable(f'{folder}/{stems.pop()}')}.{{{', '.join(name.rpartition('.')[2] for name in names)}}}`"
+    return f"`{folder}/`: " + ", ".join(f"`{_printable(name)}`" for name in names)
 
 
 def _printable(name: str) -> str:
-    shown = name.encode("utf-8", "backslashreplace").decode()
+    shown = os.fsencode(name).decode("utf-8", "backslashreplace")
     shown = re.sub(r"(x{20})x+", r"\1…", shown)
     return shown.replace("\n", "\\n").replace("|", "\\|").replace("`", "'")

@@ -59,7 +59,7 @@ def _pixels() -> Iterator[Odd]:
     ):
         card = Card(f"pixels/{name}", *size, stretch=ratio[0] / ratio[1])
         shown = filmed(f"{codec} -vf {BT601},setsar={ratio[0]}/{ratio[1]}")
-        yield Odd(card.name, f"pixels of {ratio[0]}:{ratio[1]}", shown, card=card)
+        yield Odd(card.name, "pixels that are not square", shown, card=card)
 
 
 def _sizes() -> Iterator[Odd]:
@@ -70,10 +70,10 @@ def _sizes() -> Iterator[Odd]:
     ):  # fmt: skip
         width, height = (int(part) for part in name.partition(".")[0].split("x"))
         card = Card(f"size/{name}", width, height, seconds=1.4, fps=15.0)
-        yield Odd(card.name, f"{width} by {height} pixels", filmed(codec), card=card)
+        yield Odd(card.name, "a size that encoders or people do not expect", filmed(codec), card=card)
     for width, height in ((1, 1), (2, 2), (16, 16)):
         name = f"size/{width}x{height}.mkv"
-        yield Odd(name, f"{width} by {height} pixels", filmed(rgb, change=_tiny(width, height)), looks="unknown")
+        yield Odd(name, "a few pixels", filmed(rgb, change=_tiny(width, height)), looks="unknown")
 
 
 def _tiny(width: int, height: int) -> Change:
