@@ -1,9 +1,12 @@
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from onestep.config import RetrainSettings, SettingsError, load_group
-from onestep.registry.decision import Decision, Situation, decide
+from onestep.config import GateSettings, RetrainSettings, SettingsError, load_group
+from onestep.registry.decision import Decision, Situation, decide, look
+from onestep.storage import StorageError
 from tests.night_project import ROOT
 
 SETTINGS = RetrainSettings(min_new_clips=20, on_drift=True, max_champion_age_days=30.0, on_new_recipe=False)
@@ -91,3 +94,11 @@ def test_shipped_rules_are_valid_and_strict(tmp_path) -> None:  # type: ignore[n
     wrong.write_text("retrain: {min_new_clips: 0, on_drift: true, max_champion_age_days: null, on_new_recipe: false}\n")
     with pytest.raises(SettingsError, match="min_new_clips"):
         load_group(RetrainSettings, wrong, "retrain")
+
+
+def test_a_fresh_clone_without_clips_says_how_to_make_them(project: Path) -> None:
+    shutil.rmtree(project / "data" / "clips")
+    (project / "reports" / "validation.json").write_text('{"passed": true, "checks": []}')
+    gate = load_group(GateSettings, ROOT / "params.yaml", "gate")
+    with pytest.raises(StorageError, match=r"clips.parquet does not exist: .*`dvc repro validate drift`"):
+        look(project, gate)
