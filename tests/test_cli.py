@@ -1,6 +1,8 @@
 """The command line: it answers at once, and what goes wrong is one sentence."""
 
 import json
+import os
+import re
 import resource
 import subprocess
 import sys
@@ -9,10 +11,15 @@ from pathlib import Path
 import pytest
 
 from onestep import cli
+from onestep.config import SettingsError
+from onestep.registry.promotion import PromotionRefused
+from onestep.storage import MachineFailed
 from onestep.yaml_files import dump_yaml, read_yaml
 from tests.tiny import save_latents, save_pipeline
 
 ROOT = Path(__file__).parents[1]
+ONESTEP = str(Path(sys.executable).with_name("onestep"))
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 HELP = "import sys; sys.argv = ['onestep', '--help']; from onestep.cli import main; main()"
 HEAVY = ("torch", "diffusers", "transformers", "pandas", "great_expectations", "evidently", "dvc", "prefect", "cv2")
 
@@ -139,11 +146,153 @@ def test_weights_that_are_not_the_pinned_ones_are_one_sentence(tmp_path, monkeyp
     assert not (tmp_path / "base").exists()
 
 
-def test_a_programming_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_is_one_sentence_and_its_traceback_is_in_a_file(tmp_path, monkeypatch, capsys) -> None:
     def broken(*_: object) -> None:
         raise KeyError("a bug")
 
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("onestep.config.load_params", broken)
-    monkeypatch.setattr(sys, "argv", ["onestep", "params"])
-    with pytest.raises(KeyError, match="a bug"):
-        cli.main()
+    assert run(["params"], monkeypatch) == 70
+    (line,) = capsys.readouterr().err.splitlines()
+    found = re.search(r"internal error, KeyError: 'a bug'; the traceback is in (\S+):", line)
+    report = Path(found[1]).read_text()
+    assert found[1].startswith(".onestep/crashes/")
+    for part in ("command   onestep params", "torch ", "Traceback (most recent call last)", "in broken"):
+        assert part in report
+    assert (tmp_path / ".onestep" / "crashes" / ".gitignore").read_text() == "*\n"
+
+
+def test_an_internal_error_outside_a_project_is_kept_in_the_temporary_folder(tmp_path, monkeypatch, capsys) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    (tmp_path / "here").mkdir()
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr("onestep.config.load_params", broken)
+    assert run(["params"], monkeypatch) == 70
+    assert str(next((tmp_path / "temporary").iterdir())) in capsys.readouterr().err
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (OSError(28, "No space left on device", "clips.tar"), 75, "clips.tar cannot be written: no space is left"),
+        (PermissionError(13, "Permission denied", "/etc/shadow"), 1, "/etc/shadow: permission denied"),
+        (MemoryError(), 75, "out of memory (MemoryError): ask for less at once, or for a smaller size"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 20 GiB"), 75, "out of memory (CUDA out of memory."),
+        (SettingsError("gate.alpha = 2"), 2, "gate.alpha = 2"),
+        (MachineFailed("the disk is full"), 75, "the disk is full"),
+        (PromotionRefused("held"), 3, "held"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_every_kind_of_end_has_its_exit_code_and_one_line(error, code, said, monkeypatch, capsys) -> None:
+    def ends(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("onestep.config.load_params", ends)
+    assert run(["params"], monkeypatch) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"onestep: {said}")
+
+
+def test_a_reader_that_closes_the_output_is_met_with_silence(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    command = f"{ONESTEP} params; echo $? >&2"
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True, check=False, env=BUFFERED
+    )
+    os.close(write)
+    assert done.stderr == "141\n"
+
+
+def test_a_full_standard_output_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [ONESTEP, "params"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=BUFFERED
+        )
+    assert done.returncode == 75
+    assert done.stderr.startswith("onestep: standard output cannot be written: no space is left on the disk")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seed", "99999999999999999999"], "the nearest legal value is 9223372036854775807"),
+        (["--frames", "-3"], "-3 is not a whole number from 1 to 100001; the nearest legal value is 1"),
+        (["--steps", "-1"], "the nearest legal value is 1"),
+        (["--steps", "0"], "the nearest legal value is 1"),
+        (["--text-tokens", "0"], "the nearest legal value is 1"),
+        (["--guidance", "nan"], "nan is not a number from 1 to 100"),
+        (["--guidance", "inf"], "the nearest legal value is 100"),
+        (["--guidance", "0.5"], "the nearest legal value is 1"),
+        (["--height", "yes"], "yes is not a whole number from 1 to 16384"),
+        (["--out", "base"], "base is a folder: give a file"),
+        (["--out", "params.yaml/clip.mp4"], "params.yaml is not a folder"),
+        (["--out", "/dev/null"], "/dev/null is a pipe or a device"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_a_number_or_place_out_of_range_names_the_nearest(words, said, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "params.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert run(["generate", "a red circle", "--model", "base", "--out", "clip.mp4", *words], monkeypatch) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words[0] in line and said in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "params.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--frames", "6"], "6 frames cannot be encoded; the nearest legal number is 5"),
+        (["--height", "33"], "height 33 is not a multiple of"),
+        (["--frames", "100001", "--height", "16384", "--width", "16384"], "need more than"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_a_size_that_the_model_cannot_make_names_the_nearest(words, said, tmp_path, monkeypatch, capsys) -> None:
+    save_pipeline(tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "clip.mp4"
+    out.write_bytes(b"kept")
+    assert said in refused(
+        ["generate", "a red circle", "--model", "base", "--out", "clip.mp4", *words], monkeypatch, capsys
+    )
+    assert out.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("out", ["-dash.mp4", "clip.MP4", "new/deep/clip.gif"])
+def test_a_clip_is_written_under_any_name(out, tmp_path, monkeypatch) -> None:
+    save_pipeline(tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    assert run(["generate", "a red circle", "--model", "base", "--steps", "1", f"--out={out}"], monkeypatch) == 0
+    assert (tmp_path / out).stat().st_size > 100
+
+
+def test_an_output_in_the_place_of_an_input_is_refused(tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "data" / "clips").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert run(["encode", "data/clips", "base", "v.json", "--out", "data"], monkeypatch) == 2
+    assert "data would replace data/clips, which is read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["transformer/diffusion_pytorch_model.safetensors", "vae/config.json"])
+def test_a_model_that_is_cut_short_is_named_with_its_file(part, tmp_path, monkeypatch, capsys) -> None:
+    save_pipeline(tmp_path / "base")
+    broken = tmp_path / "base" / part
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    monkeypatch.chdir(tmp_path)
+    said = refused(["generate", "a red circle", "--model", "base", "--out", "clip.mp4"], monkeypatch, capsys)
+    assert said.startswith(f"base/{part} ")

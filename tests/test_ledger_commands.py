@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from onestep import cli
 from onestep.registry import ledger
-from onestep.registry.attempts import AttemptRefused
+from onestep.registry.attempts import AttemptRefused, override
 from onestep.registry.repository import Repository
 from tests.test_graph import ROOT
 from tests.toy_project import run
@@ -53,8 +53,9 @@ def test_override_takes_two_words_and_a_reason(here: Path) -> None:
     runner = CliRunner()
     assert runner.invoke(cli.app, ["ledger", "override", "hold", "--reason", "x"]).exit_code == 2
     assert runner.invoke(cli.app, ["ledger", "override", "promote"]).exit_code == 2
+    assert runner.invoke(cli.app, ["ledger", "override", "promote", "--reason", " "]).exit_code == 2
     with pytest.raises(AttemptRefused, match="needs its reason"):
-        typed("override", "promote", "--reason", " ")
+        override(here, "promote", " ")
     assert ledger.read(Repository(here)) == []
 
 

@@ -3,34 +3,64 @@
 Heavy libraries are imported inside the commands, so that `onestep --help` answers at once.
 """
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from onestep import cli_nights
+from onestep import cli_nights, failures
+from onestep.arguments import (
+    input_file,
+    input_folder,
+    output_file,
+    output_folder,
+    output_place,
+    require_text,
+    sentence,
+    source_url,
+)
 from onestep.ledger_commands import app as ledger
 from onestep.lineage_commands import app as lineage
+from onestep.pretrain_commands import app as pretrain
 from onestep.registry_commands import app as registry
+from onestep.tool_commands import app as tools
 
 app = typer.Typer(
     help="Turn a multi-step video diffusion model into a one-step generator, on your own footage.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    epilog=(
+        "Exit codes: 0 well; 1 it cannot be done, and one sentence says why; 2 wrong usage or settings; 3 to 8 as the "
+        "command's help says; 70 a fault of onestep, with its traceback in a file; 75 disk, memory or machine: try again; "
+        "130 interrupted."
+    ),
 )
-pretrain = typer.Typer(help="Make the bundled base model and judge (`data/bundled/dvc.yaml`).", no_args_is_help=True)
 app.add_typer(pretrain, name="pretrain", rich_help_panel="Making a base model")
 
-Production = Annotated[Path, typer.Argument(help="data/production.json: what this run is judged against.")]
 app.add_typer(ledger, name="ledger", rich_help_panel="By hand")
 app.add_typer(lineage, name="lineage", rich_help_panel="By hand")
 app.add_typer(registry)
+app.add_typer(tools)
 
-ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.")]
-Out = Annotated[Path, typer.Option(help="Where the result goes.")]
-Curves = Annotated[Path, typer.Option(help="Folder of the training curves and sample sheets.")]
+ParamsFile = Annotated[Path, input_file("The settings file.", "--params", option=True)]
+Production = Annotated[Path, input_file("data/production.json: what this run is judged against.")]
+Clips = Annotated[Path, input_folder("Folder of the clips, from `ingest`.")]
+ClipsOption = Annotated[Path, input_folder("Folder of the clips, from `ingest`.", option=True)]
+Base = Annotated[Path, input_folder("Folder of the multi-step base model, a diffusers pipeline.")]
+Judge = Annotated[Path, input_folder("Folder of the judge, from `judge`.")]
+JudgeOption = Annotated[Path, input_folder("Folder of the judge, from `judge`.", option=True)]
+Latents = Annotated[Path, input_folder("Folder of the latents, from `encode`.")]
+Validation = Annotated[Path, input_file("reports/validation.json, from `validate`; a failed one is refused.")]
+Metrics = Annotated[Path, input_file("reports/metrics.json, from `evaluate`.")]
+MarginsOption = Annotated[Path, input_file("data/margins.json: within how much two clips are the same.", option=True)]
+OutFolder = Annotated[Path, output_folder("Folder that the result replaces.")]
+OutFile = Annotated[Path, output_file("File that the result replaces.")]
+Page = Annotated[Path, output_file("HTML page for people.")]
+Curves = Annotated[Path, output_place("Folder of the training curves and sample sheets.")]
+Name = Annotated[str, sentence("What the model is called in the tables.", option=True)]
 PARAMS = Path("params.yaml")
 HAND = "By hand"
 STAGES = "Stages (what `dvc repro` runs)"
@@ -51,7 +81,7 @@ def _pin_threads(threads: int) -> None:
 
 
 @app.command(rich_help_panel=STAGES)
-def footage(out: Out, params: ParamsFile = PARAMS) -> None:
+def footage(out: OutFolder, params: ParamsFile = PARAMS) -> None:
     """Render the demo world's video files and `metadata.csv`."""
     from onestep.config import load_params
     from onestep.data.footage import render_footage
@@ -61,8 +91,8 @@ def footage(out: Out, params: ParamsFile = PARAMS) -> None:
 
 @app.command(rich_help_panel=STAGES)
 def ingest(
-    source: Annotated[str, typer.Argument(help="Footage folder: a path or an fsspec URL.")],
-    out: Out,
+    source: Annotated[str, source_url("Footage folder: a path or an fsspec URL; it holds `metadata.csv`.")],
+    out: OutFolder,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Cut footage into shots and clips of one size; what cannot be used goes to quarantine with its reason."""
@@ -73,9 +103,7 @@ def ingest(
 
 
 @app.command(rich_help_panel=STAGES)
-def validate(
-    clips: Path, out: Out, page: Annotated[Path, typer.Option(help="HTML page.")], params: ParamsFile = PARAMS
-) -> None:
+def validate(clips: Clips, out: OutFile, page: Page, params: ParamsFile = PARAMS) -> None:
     """Check the clips; the verdict goes into the JSON, and later stages refuse a failed one."""
     from onestep.config import load_params
     from onestep.data.expectations import validate as run
@@ -85,7 +113,7 @@ def validate(
 
 
 @app.command(rich_help_panel=STAGES)
-def base(out: Out, params: ParamsFile = PARAMS) -> None:
+def base(out: OutFolder, params: ParamsFile = PARAMS) -> None:
     """Fetch the multi-step base model by URL, check it, record its fingerprint."""
     from onestep.models.fetch import fetch_folder
     from onestep.models.pipeline import load_pipeline
@@ -96,7 +124,7 @@ def base(out: Out, params: ParamsFile = PARAMS) -> None:
 
 
 @app.command(rich_help_panel=STAGES)
-def judge(out: Out, params: ParamsFile = PARAMS) -> None:
+def judge(out: OutFolder, params: ParamsFile = PARAMS) -> None:
     """Fetch the judge by URL, check it, record its fingerprint."""
     from onestep.evaluation.judge import load_judge
     from onestep.models.fetch import fetch_folder
@@ -107,7 +135,7 @@ def judge(out: Out, params: ParamsFile = PARAMS) -> None:
 
 
 @app.command(rich_help_panel=STAGES)
-def encode(clips: Path, base: Path, validation: Path, out: Out, params: ParamsFile = PARAMS) -> None:
+def encode(clips: Clips, base: Base, validation: Validation, out: OutFolder, params: ParamsFile = PARAMS) -> None:
     """Encode clips and captions into latents and text states."""
     from onestep.data.latents import encode as run
 
@@ -115,7 +143,7 @@ def encode(clips: Path, base: Path, validation: Path, out: Out, params: ParamsFi
 
 
 @app.command(rich_help_panel=STAGES)
-def consistency(latents: Path, base: Path, out: Out, curves: Curves, params: ParamsFile = PARAMS) -> None:
+def consistency(latents: Latents, base: Base, out: OutFolder, curves: Curves, params: ParamsFile = PARAMS) -> None:
     """The base becomes a student that samples in one step: consistency, progressive or trajectory distillation (APT
     section 3.2), then distribution matching (DMD). Groups `consistency` and `consistency.matching` of the settings.
     """
@@ -126,17 +154,15 @@ def consistency(latents: Path, base: Path, out: Out, curves: Curves, params: Par
 
 @app.command(rich_help_panel=STAGES)
 def adversarial(
-    latents: Path,
-    base: Path,
-    consistency: Path,
-    out: Out,
-    discriminator: Annotated[Path, typer.Option(help="Where the discriminator goes.")],
+    latents: Latents,
+    base: Base,
+    consistency: Annotated[Path, input_folder("Folder of the student to start from, from `consistency`.")],
+    out: OutFolder,
+    discriminator: Annotated[Path, output_folder("Folder of the discriminator.")],
     curves: Curves,
-    clips: Annotated[
-        Path, typer.Option(help="Folder of the clips: dev captions and real clips to look at samples by.")
-    ],
-    judge: Annotated[Path, typer.Option(help="Folder of the judge.")],
-    margins: Annotated[Path, typer.Option(help="File of the margins, for the fidelity of samples.")],
+    clips: ClipsOption,
+    judge: JudgeOption,
+    margins: MarginsOption,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Adversarial post-training against real clips (APT section 3.3): the one-step model."""
@@ -149,11 +175,11 @@ def adversarial(
 
 @app.command(rich_help_panel=STAGES)
 def samples(
-    model: Path,
-    clips: Path,
+    model: Annotated[Path, input_folder("Folder of the one-step model.")],
+    clips: Clips,
     production: Production,
-    out: Out,
-    name: Annotated[str, typer.Option(help="What the model is called in the tables.")],
+    out: OutFolder,
+    name: Name,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Sample a one-step model from the test prompts; every model gets the same noise."""
@@ -170,12 +196,12 @@ def samples(
 
 @app.command(rich_help_panel=STAGES)
 def baselines(
-    model: Path,
-    clips: Path,
-    judge: Path,
-    shipped: Annotated[Path, typer.Argument(help="Measured baselines, reused where their fingerprints match.")],
+    model: Base,
+    clips: Clips,
+    judge: Judge,
+    shipped: Annotated[Path, input_folder("Measured baselines, reused where their fingerprints match.")],
     production: Production,
-    out: Out,
+    out: OutFolder,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Sample the multi-step model at every setting, from the same prompts and noise; or reuse what ships with it."""
@@ -190,7 +216,7 @@ def baselines(
 @app.command(rich_help_panel=STAGES)
 def production(
     pin: Production,
-    out: Out,
+    out: OutFolder,
 ) -> None:
     """Export the pinned champion, or an empty folder with a marker where there is none yet."""
     from onestep.registry.production import fetch_production
@@ -200,10 +226,10 @@ def production(
 
 @app.command(rich_help_panel=STAGES)
 def drift(
-    clips: Path,
-    production: Annotated[Path, typer.Argument(help="The champion's folder, which holds its clips' index.")],
-    out: Out,
-    page: Annotated[Path, typer.Option(help="HTML page.")],
+    clips: Clips,
+    production: Annotated[Path, input_folder("The champion's folder, which holds its clips' index.")],
+    out: OutFile,
+    page: Page,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Compare the clips with those that the model in production was trained on."""
@@ -216,12 +242,12 @@ def drift(
 
 @app.command(rich_help_panel=STAGES)
 def gate(
-    metrics: Path,
-    latency: Path,
-    validation: Path,
-    production: Path,
-    seeds: Annotated[Path, typer.Argument(help="Folder of metrics.json of models trained alike with other seeds.")],
-    out: Out,
+    metrics: Metrics,
+    latency: Annotated[Path, input_file("reports/latency.json, from `latency`.")],
+    validation: Validation,
+    production: Production,
+    seeds: Annotated[Path, input_folder("Folder of metrics.json of models trained alike with other seeds.")],
+    out: OutFile,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Judge the candidate by the rules in the settings: promote, hold or reject."""
@@ -233,12 +259,14 @@ def gate(
 
 @app.command(rich_help_panel=STAGES)
 def evaluate(
-    samples: Annotated[list[Path], typer.Argument(help="The families' sample folders.")],
-    clips: Annotated[Path, typer.Option(help="Folder of the clips.")],
-    judge: Annotated[Path, typer.Option(help="Folder of the judge.")],
-    production: Annotated[Path, typer.Option(help="data/production.json: alpha, seed and judge of the comparison.")],
-    margins: Annotated[Path, typer.Option(help="data/margins.json: within how much two clips are the same.")],
-    out: Out,
+    samples: Annotated[list[Path], input_folder("The families' sample folders.")],
+    clips: ClipsOption,
+    judge: JudgeOption,
+    production: Annotated[
+        Path, input_file("data/production.json: alpha, seed and judge of the comparison.", option=True)
+    ],
+    margins: MarginsOption,
+    out: Annotated[Path, output_place("Folder that gets metrics.json, per_prompt.parquet and plots.")],
     params: ParamsFile = PARAMS,
 ) -> None:
     """Measure every model on the same prompts, with paired intervals and tests."""
@@ -252,7 +280,12 @@ def evaluate(
 
 
 @app.command(rich_help_panel=STAGES)
-def latency(student: Path, base: Path, out: Out, params: ParamsFile = PARAMS) -> None:
+def latency(
+    student: Annotated[Path, input_folder("Folder of the one-step model.")],
+    base: Base,
+    out: OutFile,
+    params: ParamsFile = PARAMS,
+) -> None:
     """Time the student and the teacher's settings, in turn."""
     from onestep.evaluation.latency import latency as run
 
@@ -262,15 +295,15 @@ def latency(student: Path, base: Path, out: Out, params: ParamsFile = PARAMS) ->
 
 @app.command(rich_help_panel=STAGES)
 def report(
-    metrics: Path,
-    samples: Annotated[list[Path], typer.Argument(help="The families' sample folders.")],
-    clips: Annotated[Path, typer.Option(help="Folder of the clips.")],
-    latency: Annotated[Path, typer.Option(help="latency.json")],
-    verdict: Annotated[Path, typer.Option(help="verdict.json")],
-    curves: Annotated[Path, typer.Option(help="Folder that holds each training stage's curves.")],
-    per_prompt: Annotated[Path, typer.Option(help="per_prompt.parquet")],
-    picture: Annotated[Path, typer.Option(help="GIF of the same videos.")],
-    out: Out,
+    metrics: Metrics,
+    samples: Annotated[list[Path], input_folder("The families' sample folders.")],
+    clips: ClipsOption,
+    latency: Annotated[Path, input_file("reports/latency.json, from `latency`.", option=True)],
+    verdict: Annotated[Path, input_file("reports/verdict.json, from `gate`.", option=True)],
+    curves: Annotated[Path, input_folder("Folder that holds each training stage's curves.", option=True)],
+    per_prompt: Annotated[Path, input_file("per_prompt.parquet, from `evaluate`.", option=True)],
+    picture: Annotated[Path, output_file("GIF of the same videos.")],
+    out: Annotated[Path, output_file("HTML page with the videos.")],
     params: ParamsFile = PARAMS,
 ) -> None:
     """Write the page with the videos side by side, the numbers and the verdict; and the videos as one GIF."""
@@ -284,10 +317,10 @@ def report(
 
 @app.command(rich_help_panel=HAND)
 def margins(
-    clips: Path,
-    judge: Path,
-    out: Annotated[Path, typer.Option(help="data/margins.json")],
-    split: Annotated[str, typer.Option(help="Whose real clips are paired: test, dev or train.")] = "test",
+    clips: Clips,
+    judge: Judge,
+    out: Annotated[Path, output_file("data/margins.json")],
+    split: Annotated[Literal["test", "dev", "train"], typer.Option(help="Whose real clips are paired.")] = "test",
     params: ParamsFile = PARAMS,
 ) -> None:
     """Fix within how much two clips are the same, from real clips of one caption: once, before any model is scored."""
@@ -296,162 +329,31 @@ def margins(
     fix_margins(clips, judge, out, split, _params(params).evaluate.text_model)
 
 
-@app.command(rich_help_panel=HAND)
-def generate(
-    prompt: Annotated[str, typer.Argument(help="What to show.")],
-    model: Annotated[Path, typer.Option(help="A pipeline folder.")],
-    out: Annotated[Path, typer.Option(help="clip.mp4 or clip.gif")],
-    steps: Annotated[int | None, typer.Option(help="Denoising steps; 1 for a one-step model, 25 otherwise.")] = None,
-    guidance: Annotated[float, typer.Option(help="Guidance scale; 1 = none.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-    frames: Annotated[int | None, typer.Option(help="4k+1; default: what the model was trained at.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    text_tokens: Annotated[int | None, typer.Option(help="Tokens of the padded caption.")] = None,
-) -> None:
-    """Generate one clip from a sentence: `onestep generate "a small red circle bouncing on teal" …`."""
-    from onestep.evaluation.generate import generate as run
-
-    run(prompt, model, out, steps, guidance, seed, (frames, height, width), text_tokens)
-
-
-@app.command(rich_help_panel=HAND)
-def look_back(latents: Path, clips: Path, base: Path, out: Out, count: int = 6) -> None:
-    """Decode some latents again and show them beside their clips."""
-    from onestep.evaluation.generate import look_back as run
-
-    print(f"PSNR {run(latents, clips, base, out, count):.2f} dB, {out}")
-
-
-@app.command(rich_help_panel=HAND)
-def params(path: Annotated[Path, typer.Argument(help="The settings file.")] = PARAMS) -> None:
-    """Check a settings file: every wrong key is named with its nearest legal value."""
-    from onestep.config import load_params
-
-    load_params(path)
-    print(f"{path} is valid")
-
-
-@app.command(rich_help_panel=HAND)
-def profile(path: Annotated[Path, typer.Argument(help="profiles/full.yaml")], params: ParamsFile = PARAMS) -> None:
-    """Print a profile as options of `dvc exp run`, after checking it against the settings."""
-    from onestep.config import overrides
-
-    print(" ".join(f"--set-param {change}" for change in overrides(path, params)))
-
-
-@app.command(rich_help_panel=HAND)
-def times(
-    since: Annotated[float, typer.Option(help="Seconds of the epoch; a stage that ended earlier was cached.")] = 0,
-) -> None:
-    """Show how long each stage took, beside its budget in `dvc.yaml`."""
-    from onestep.times import table
-
-    print(table(since))
-
-
 app.command(rich_help_panel=HAND)(cli_nights.doctor)
 app.command(rich_help_panel=HAND)(cli_nights.decide)
 
 
-@pretrain.command("footage")
-def pretrain_footage(out: Out, params: ParamsFile = PARAMS) -> None:
-    """Render the footage that the bundled models are trained on."""
-    from onestep.data.footage import render_footage
-    from onestep.pretraining.settings import load_pretraining
-
-    render_footage(out, load_pretraining(params).footage)
-
-
-@pretrain.command("ingest")
-def pretrain_ingest(source: str, out: Out, params: ParamsFile = PARAMS) -> None:
-    """Cut that footage into clips."""
-    from onestep.data.ingest import ingest as run
-    from onestep.pretraining.settings import load_pretraining
-
-    run(source, out, load_pretraining(params).ingest)
-
-
-@pretrain.command("vae")
-def pretrain_vae(clips: Path, out: Out, curves: Curves, params: ParamsFile = PARAMS) -> None:
-    """Train the autoencoder."""
-    from onestep.pretraining.settings import load_pretraining
-    from onestep.pretraining.vae import train_vae
-
-    settings = load_pretraining(params)
-    _pin_threads(settings.machine.threads)
-    train_vae(clips, out, curves, settings.vae)
-
-
-@pretrain.command("latents")
-def pretrain_latents(clips: Path, vae: Path, out: Out, params: ParamsFile = PARAMS) -> None:
-    """Encode the training clips once."""
-    from onestep.pretraining.settings import load_pretraining
-    from onestep.pretraining.teacher import encode_clips
-
-    _pin_threads(load_pretraining(params).machine.threads)
-    encode_clips(clips, vae, out)
-
-
-@pretrain.command("teacher")
-def pretrain_teacher(
-    clips: Path, latents: Path, vae: Path, out: Out, curves: Curves, params: ParamsFile = PARAMS
-) -> None:
-    """Train the multi-step transformer and its text encoder, and write the whole pipeline."""
-    from onestep.pretraining.settings import load_pretraining
-    from onestep.pretraining.teacher import train_teacher
-
-    settings = load_pretraining(params)
-    _pin_threads(settings.machine.threads)
-    train_teacher(clips, latents, vae, out, curves, settings.teacher)
-
-
-@pretrain.command("baselines")
-def pretrain_baselines(samples: Path, clips: Path, judge: Path, out: Out) -> None:
-    """Measure sampled baselines and keep the numbers and a few clips, to ship with the base."""
-    from onestep.evaluation.baselines import keep_baselines
-
-    keep_baselines(samples, clips, judge, out)
-
-
-@pretrain.command("score")
-def pretrain_score(clips: Path, base: Path, judge: Path, out: Out, params: ParamsFile = PARAMS) -> None:
-    """Measure the base on held-out captions, before any student of it exists."""
-    from onestep.pretraining.score import score_base
-    from onestep.pretraining.settings import load_pretraining
-
-    settings = load_pretraining(params)
-    _pin_threads(settings.machine.threads)
-    score_base(clips, base, judge, out, settings.teacher.text_tokens, settings.samples, settings.evaluate)
-
-
-@pretrain.command("judge")
-def pretrain_judge(clips: Path, out: Out, params: ParamsFile = PARAMS) -> None:
-    """Train the judge on real clips' pixels."""
-    from onestep.pretraining.judge import train_judge
-    from onestep.pretraining.settings import load_pretraining
-
-    settings = load_pretraining(params)
-    _pin_threads(settings.machine.threads)
-    train_judge(clips, out, settings.judge)
-
-
 def main() -> None:
-    """Run the command line; expected failures are one sentence on standard error and exit code 1."""
+    """Run the command line; whatever goes wrong is one sentence on standard error and an exit code (`onestep.failures`)."""
     from onestep.times import timed
 
+    words = sys.argv[1:]
+    with failures.one_sentence("onestep", words), timed(words):
+        require_text(words)
+        raise SystemExit(_run(words))
+
+
+def _run(words: list[str]) -> int:
+    """Run one command; its exit code. What it raises comes out as it is, which `app()` does not promise."""
+    if "_ONESTEP_COMPLETE" in os.environ:  # the shell asks for completions
+        app(prog_name="onestep")
+    command = typer.main.get_command(app)
     try:
-        with timed(sys.argv[1:]):
-            app()
-    except Exception as error:
-        if not _expected(error):
-            raise
-        print(f"onestep: {error}", file=sys.stderr)
-        raise SystemExit(getattr(error, "exit_code", 1)) from None
-
-
-def _expected(error: Exception) -> bool:
-    return type(error).__module__.startswith("onestep.")
+        with command.make_context("onestep", list(words)) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    return 0
 
 
 if __name__ == "__main__":

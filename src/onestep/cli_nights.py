@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from onestep.arguments import input_file
+
 
 def doctor(
     server: Annotated[
@@ -22,7 +24,7 @@ def doctor(
 
 def decide(
     by_hand: Annotated[bool, typer.Option(help="As somebody who asks for it, not as a night.")] = False,
-    params: Annotated[Path, typer.Option("--params", help="The settings file.")] = Path("params.yaml"),
+    params: Annotated[Path, input_file("The settings file.", "--params", option=True)] = Path("params.yaml"),
 ) -> None:
     """Whether a night would retrain on these clips, rule by rule (group `retrain` of the settings)."""
     from onestep.config import GateSettings, RetrainSettings, load_group

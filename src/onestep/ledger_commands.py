@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from onestep.arguments import input_file, sentence
+
 app = typer.Typer(help="The ledger of every candidate: offer, record, override, show.", no_args_is_help=True)
 
 ROOT = Path()
-ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.")]
+ParamsFile = Annotated[Path, input_file("The settings file.", "--params", option=True)]
 PARAMS = Path("params.yaml")
 
 
@@ -61,7 +63,7 @@ def record() -> None:
 @app.command()
 def override(
     verdict: Annotated[str, typer.Argument(help="promote | reject", metavar="VERDICT")],
-    reason: Annotated[str, typer.Option(help="Why the gate's verdict shall not stand; it is kept for ever.")],
+    reason: Annotated[str, sentence("Why the gate's verdict shall not stand; it is kept for ever.", option=True)],
 ) -> None:
     """Enter your own verdict on the run in the working copy, with your name and reason."""
     from onestep.registry.attempts import override as run
@@ -74,7 +76,7 @@ def override(
 
 @app.command()
 def power(
-    metrics: Annotated[Path, typer.Argument(help="metrics.json")] = Path("reports/metrics.json"),
+    metrics: Annotated[Path, input_file("reports/metrics.json, from `evaluate`.")] = Path("reports/metrics.json"),
     params: ParamsFile = PARAMS,
 ) -> None:
     """Alpha of the coming nights if none promotes, and the true difference that each finds in four of five cases."""

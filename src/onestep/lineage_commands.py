@@ -6,19 +6,21 @@ from typing import Annotated
 
 import typer
 
+from onestep.arguments import decimal, input_file, output_file, output_place, sentence
+
 app = typer.Typer(help="What made a model: show, verify, reproduce, diff, blame, without, card.", no_args_is_help=True)
 
 ROOT = Path()
 Model = Annotated[
     str,
-    typer.Argument(help="onestep (the champion, else the newest run), onestep@v1.0.0, runs/<id>, or a commit."),
+    sentence("onestep (the champion, else the newest run), onestep@v1.0.0, runs/<id>, or a commit."),
 ]
 
 
 @app.command()
 def show(
     model: Model = "onestep",
-    html: Annotated[Path | None, typer.Option(help="Write one offline page instead.")] = None,
+    html: Annotated[Path | None, output_file("Write one offline page instead.")] = None,
 ) -> None:
     """Show what made a model: stages from footage to weights, hashes, metrics, verdict."""
     from rich.console import Console
@@ -57,7 +59,7 @@ def verify(
     model: Model = "onestep",
     trust: Annotated[
         Path | None,
-        typer.Option(help="Public keys to trust, from outside the repository; default .onestep/signing-key.pub."),
+        input_file("Public keys to trust, from outside the repository; default .onestep/signing-key.pub.", option=True),
     ] = None,
     copy: Annotated[bool, typer.Option(help="Compare the working copy with the record too.")] = True,
 ) -> None:
@@ -83,11 +85,11 @@ def reproduce(
     whole: Annotated[
         bool, typer.Option("--whole", help="All stages from the footage on, not the training alone.")
     ] = False,
-    tolerance: Annotated[float, typer.Option(help="Largest relative distance that is not `different`.")] = 1e-3,
+    tolerance: Annotated[float, decimal(0, 1, "Largest relative distance that is not `different`.")] = 1e-3,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build the recorded environment, do not use this one.")
     ] = False,
-    folder: Annotated[Path | None, typer.Option(help="Work here and keep it; default a temporary folder.")] = None,
+    folder: Annotated[Path | None, output_place("Work here and keep it; default a temporary folder.")] = None,
 ) -> None:
     """Make the model again in a fresh clone at its commit and compare weights and metrics.
 
@@ -106,7 +108,10 @@ def reproduce(
 
 
 @app.command()
-def diff(a: str, b: str) -> None:
+def diff(
+    a: Annotated[str, sentence("The model before, named as for `lineage show`.")],
+    b: Annotated[str, sentence("The model after.")],
+) -> None:
     """Say which footage, parameters, code and environment differ between two models, and which metrics moved."""
     from rich.console import Console
     from rich.table import Table
@@ -130,7 +135,7 @@ def diff(a: str, b: str) -> None:
 
 @app.command()
 def blame(
-    source: Annotated[str, typer.Argument(help="A file on disk, its sha256, a source's name, or a clip's id.")],
+    source: Annotated[str, sentence("A file on disk, its sha256, a source's name, or a clip's id.")],
 ) -> None:
     """Say which models saw this source file: the question that a take-down request asks."""
     from onestep.registry.lineage.sources import blame as run
@@ -143,7 +148,7 @@ def blame(
 
 @app.command()
 def without(
-    source: Annotated[str, typer.Argument(help="A file on disk, its sha256, a source's name, or a clip's id.")],
+    source: Annotated[str, sentence("A file on disk, its sha256, a source's name, or a clip's id.")],
 ) -> None:
     """Say what would have to be made again if this source file had to go."""
     from onestep.registry.lineage.sources import without as run
@@ -162,7 +167,7 @@ def without(
 @app.command()
 def card(
     model: Model = "onestep",
-    out: Annotated[Path, typer.Option(help="Folder; gets README.md and bom.cdx.json.")] = Path("card"),
+    out: Annotated[Path, output_place("Folder; gets README.md and bom.cdx.json.")] = Path("card"),
 ) -> None:
     """Write a Hugging Face model card and a CycloneDX ML-BOM from the record."""
     from onestep.registry.card import write_card

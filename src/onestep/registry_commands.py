@@ -6,23 +6,26 @@ from typing import Annotated, Any
 
 import typer
 
+from onestep.arguments import input_file, output_file, sentence
+
 app = typer.Typer()
 
 ROOT = Path()
 HAND = "By hand"
 Key = Annotated[
     Path | None,
-    typer.Option(
-        help="Private Ed25519 key; else $ONESTEP_SIGNING_KEY (its text), $ONESTEP_SIGNING_KEY_FILE, .onestep/signing-key."
+    input_file(
+        "Private Ed25519 key; else $ONESTEP_SIGNING_KEY (its text), $ONESTEP_SIGNING_KEY_FILE, .onestep/signing-key.",
+        option=True,
     ),
 ]
 
 
 @app.command(rich_help_panel=HAND)
 def keygen(
-    out: Annotated[Path, typer.Argument(help="Where the private key goes; the public one beside it, .pub.")] = Path(
-        ".onestep/signing-key"
-    ),
+    out: Annotated[
+        Path, output_file("Where the private key goes; the public one beside it, .pub.", option=False)
+    ] = Path(".onestep/signing-key"),
     if_missing: Annotated[bool, typer.Option(help="Keep a key that is there.")] = False,
 ) -> None:
     """Make an Ed25519 key for records and tags, in OpenSSH's format."""
@@ -73,8 +76,8 @@ def promote(
 
 @app.command(rich_help_panel=HAND)
 def rollback(
-    version: Annotated[str, typer.Argument(help="onestep@v1.0.0, or v1.0.0")],
-    reason: Annotated[str, typer.Option(help="Why; it is kept in the ledger for ever.")],
+    version: Annotated[str, sentence("onestep@v1.0.0, or v1.0.0")],
+    reason: Annotated[str, sentence("Why; it is kept in the ledger for ever.", option=True)],
     key: Key = None,
     merge: Annotated[bool, typer.Option(help="Also take the pin for later runs into the branch checked out.")] = False,
 ) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from onestep.data.world import ATTRIBUTES
-from onestep.storage import StorageError
+from onestep.storage import StorageError, read_table, reading
 from onestep.video import decode
 
 INDEX = "clips.parquet"
@@ -86,12 +87,24 @@ def read_frames(clips: Path, clip_ids: Sequence[str] | None = None) -> Iterator[
             raise StorageError(f"{clips / INDEX} has no clip {unknown[0]}: it was made from other footage or settings")
         index = index[index["clip_id"].isin(list(clip_ids))]
     for shard, rows in index.groupby("shard", sort=True):
-        with tarfile.open(clips / str(shard)) as tar:
-            for clip_id in rows["clip_id"]:
-                member = tar.extractfile(f"{clip_id}.mp4")
+        for clip_id, content in _members(clips / str(shard), rows["clip_id"]):
+            yield clip_id, decode(content)
+
+
+def _members(shard: Path, clip_ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    with ExitStack() as stack:
+        with reading(shard, "a shard of clips", "run ingest again"):
+            tar = stack.enter_context(tarfile.open(shard))
+        for clip_id in clip_ids:
+            with reading(shard, "a shard of clips", "run ingest again"):
+                try:
+                    member = tar.extractfile(f"{clip_id}.mp4")
+                except KeyError:
+                    member = None
                 if member is None:
-                    raise StorageError(f"{clips / str(shard)} holds no clip {clip_id}: run ingest again")
-                yield clip_id, decode(member.read())
+                    raise StorageError(f"{shard} holds no clip {clip_id}: run ingest again")
+                content = member.read()
+            yield clip_id, content
 
 
 def load_frames(clips: Path, clip_ids: Sequence[str]) -> np.ndarray:
@@ -110,6 +123,4 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise StorageError(f"{path} does not exist: run ingest first")
-    return pd.read_parquet(path)
+    return read_table(path, again="run ingest first")

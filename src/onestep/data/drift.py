@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from onestep.config import DriftSettings
-from onestep.data.clips import INDEX, read_index
+from onestep.data.clips import INDEX, INDEX_TYPES, read_index
 from onestep.data.pages import render_page
-from onestep.storage import replacing, sha256_file, write_json
+from onestep.storage import read_table, replacing, sha256_file, write_json
 
 _NUMBERS = ("brightness", "movement", "caption length", "height", "width", "frames")
 _WORDS = "caption words"
@@ -42,7 +42,7 @@ def drift(clips: Path, reference: Path | None, out: Path, page: Path, settings: 
     if reference is None or not reference.is_file():
         record["reason"] = "no reference: no model is in production, or it came without an index of its clips"
     else:
-        before = _training(pd.read_parquet(reference))
+        before = _training(read_table(reference, columns=INDEX_TYPES))
         record["reference"] = {"clips": len(before), "index_sha256": sha256_file(reference)}
         if current.empty or before.empty:
             record["reason"] = f"no training clips in the {'current' if current.empty else 'reference'} index"

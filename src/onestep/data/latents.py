@@ -16,7 +16,7 @@ from torch import Tensor
 from onestep.config import EncodeSettings
 from onestep.data.clips import read_frames, read_index
 from onestep.data.expectations import require_passed
-from onestep.storage import read_json, replacing_folder, write_json
+from onestep.storage import read_json, read_table, reading, replacing_folder, write_json
 
 INDEX = "latents.parquet"
 TEXT = "text.safetensors"
@@ -121,14 +121,17 @@ class LatentSet:
 
     @cached_property
     def _text(self) -> dict[str, Tensor]:
-        return load_file(self.folder / TEXT)
+        with reading(self.folder / TEXT, "text states", "run encode again"):
+            found = load_file(self.folder / TEXT)
+            return {name: found[name] for name in ("states", "empty")}
 
     @cached_property
     def _shards(self) -> dict[str, Any]:
-        return {
-            name: safe_open(self.folder / name, framework="pt").get_slice("latents")
-            for name in self.rows.shard.unique()
-        }
+        return {name: self._shard(self.folder / name) for name in self.rows.shard.unique()}
+
+    def _shard(self, path: Path) -> Any:
+        with reading(path, "a shard of latents", "run encode again"):
+            return safe_open(path, framework="pt").get_slice("latents")
 
     @property
     def empty(self) -> Tensor:
@@ -159,7 +162,9 @@ def open_latents(folder: Path, split: str, base_fingerprint: str | None = None) 
         raise LatentsError(
             f"{folder} was encoded by base {record['base'][:12]}, not by {base_fingerprint[:12]}: run the encode stage again"
         )
-    rows = pd.read_parquet(folder / INDEX)
+    rows = read_table(
+        folder / INDEX, "run encode again", ("clip_id", "shard", "row", "caption", "caption_number", "split")
+    )
     rows = rows[rows.split == split].reset_index(drop=True)
     if rows.empty:
         raise LatentsError(f"{folder} holds no clips of the split {split!r}")

@@ -8,11 +8,13 @@ import torch
 
 from onestep.data.clips import load_frames
 from onestep.data.latents import open_latents
+from onestep.disk import megabytes
 from onestep.models.pipeline import VideoPipeline, load_pipeline
 from onestep.pictures import contact_sheet
 from onestep.video import write_gif, write_video
 
 MULTI_STEP_DEFAULT = 25
+BYTES_OF_A_PIXEL = 3 * 4 * 2
 
 
 class GenerateError(ValueError):
@@ -34,13 +36,13 @@ def generate(
     Raises `GenerateError` for another ending, and as `make_clip` does.
     """
     writers = {".mp4": write_video, ".gif": write_gif}
-    if out.suffix not in writers:
+    ending = out.suffix.lower()
+    if ending not in writers:
         raise GenerateError(f"{out}: the ending must be one of {', '.join(writers)}")
     pipeline = load_pipeline(model)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
     clip = make_clip(pipeline, prompt, steps, guidance, seed, size, text_tokens)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    writers[out.suffix](clip, out, float(pipeline.record.get("fps", 16.0)))
+    writers[ending](clip, out, float(pipeline.record.get("fps", 16.0)))
 
 
 def make_clip(
@@ -55,7 +57,7 @@ def make_clip(
     """One clip, uint8 `[T, H, W, 3]`, from the noise that `torch.Generator().manual_seed(seed)` gives on the CPU.
 
     size: frames, height, width; what is None is read from the model's `onestep.json`. Raises `GenerateError` for an
-    unknown size, `PipelineError` for an impossible one.
+    unknown size or one that this machine has no memory for, `PipelineError` for an impossible one.
     """
     record = pipeline.record
     frames, height, width = (
@@ -63,10 +65,27 @@ def make_clip(
     )
     tokens = _known("text_tokens", text_tokens, record)
     shape = pipeline.latent_shape(frames, height, width)
+    _require_memory(frames, height, width, pipeline.device)
     noise = torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed)).to(pipeline.device)
     text, empty = pipeline.encode_text([prompt], tokens), pipeline.encode_text([""], tokens)
-    taken = steps or record.get("steps", MULTI_STEP_DEFAULT)
+    taken = record.get("steps", MULTI_STEP_DEFAULT) if steps is None else steps
     return pipeline.decode_video(pipeline.denoise(noise, text, taken, guidance, empty))[0]
+
+
+def _require_memory(frames: int, height: int, width: int, device: torch.device) -> None:
+    """Refuse at once what could not end: any decoder holds at least its output, twice in float32."""
+    needs = frames * height * width * BYTES_OF_A_PIXEL
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        import psutil
+
+        free = psutil.virtual_memory().available
+    if needs > free:
+        raise GenerateError(
+            f"{frames} frames of {height} x {width} need more than {megabytes(needs)} of memory, and {megabytes(free)} "
+            f"are free: the most frames of that size are {max(free // (height * width * BYTES_OF_A_PIXEL), 1)}"
+        )
 
 
 def _known(name: str, given: int | None, record: dict) -> int:

@@ -17,7 +17,7 @@ from onestep.evaluation.metrics import METRICS, metric_named
 from onestep.evaluation.preference import PUBLISHED, QUESTIONS
 from onestep.evaluation.samples import Samples, read_samples
 from onestep.evaluation.words import missed_words
-from onestep.storage import read_json, replacing
+from onestep.storage import read_json, read_table, replacing
 
 REAL_VAE = "real-vae"
 CEILINGS = (REAL_VAE, REAL)
@@ -250,7 +250,7 @@ def _words(numbers: Mapping[str, Any], per_prompt: Path | None) -> dict[str, Any
         return None
     against = numbers.get("gsb", {}).get("against") or best_teacher(numbers)
     models = [name for name in (CANDIDATE, against, *CEILINGS) if name and name in numbers["models"]]
-    found = missed_words(pd.read_parquet(per_prompt), models, _WORDS)
+    found = missed_words(read_table(per_prompt), models, _WORDS)
     return {"models": models, "rows": found} if found else None
 
 
@@ -340,7 +340,6 @@ def _training(curves: Mapping[str, Path]) -> list[dict[str, Any]]:
 
 
 def _curve(file: Path) -> list[tuple[float, float, float, float]]:
-    import pandas as pd
 
     table = pd.read_csv(file, sep="\t")
     thinned = table.iloc[:: max(len(table) // 300, 1)].dropna()

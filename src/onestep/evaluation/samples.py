@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from onestep.storage import read_json, replacing_folder, write_json
+from onestep.storage import read_json, read_table, reading, replacing_folder, write_json
 
 PROMPTS = "prompts.parquet"
 RECORD = "samples.json"
@@ -35,8 +35,9 @@ class SampleSet:
         """The clips, uint8 `[N, T, H, W, 3]`: in the prompts' order, or the first of `Samples.to_show`."""
         from safetensors.numpy import load_file
 
-        content = np.load(self.path) if self.path.suffix == _COMPRESSED else load_file(self.path)
-        return content["frames"]
+        with reading(self.path, "samples", "sample the family again"):
+            content = np.load(self.path) if self.path.suffix == _COMPRESSED else load_file(self.path)
+            return content["frames"]
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ def read_samples(folders: Sequence[Path]) -> Samples:
     if not present:
         raise SamplesError(f"none of {', '.join(map(str, folders))} holds samples: run the samples stages first")
     records = {folder: read_json(folder / RECORD) for folder in present}
-    prompts = pd.read_parquet(present[0] / PROMPTS)
+    prompts = read_table(present[0] / PROMPTS)
     sets: dict[str, SampleSet] = {}
     for folder, record in records.items():
-        if not pd.read_parquet(folder / PROMPTS).equals(prompts):
+        if not read_table(folder / PROMPTS).equals(prompts):
             raise SamplesError(f"{folder} has other prompts than {present[0]}: sample both again from the same clips")
         if record["seed"] != records[present[0]]["seed"]:
             raise SamplesError(

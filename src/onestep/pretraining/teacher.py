@@ -23,7 +23,7 @@ from onestep.models.averages import Average
 from onestep.models.pipeline import VideoPipeline, mix, normalised_latents, predict_sample
 from onestep.pretraining.settings import TeacherTraining
 from onestep.pretraining.vae import ClipSet
-from onestep.storage import read_json, replacing_folder, sha256_folder, write_json
+from onestep.storage import read_json, reading, replacing_folder, sha256_folder, write_json
 from onestep.training.loop import Batches, Plan, finish, make_accelerator, run, seeded
 from onestep.training.muon import Muon, split_parameters
 
@@ -82,9 +82,10 @@ class EncodedClips:
     """The training split's latents and caption numbers, held in memory."""
 
     def __init__(self, folder: Path) -> None:
-        content = load_file(folder / LATENTS)
-        self.latents, self.caption_numbers = content["latents"], content["caption_numbers"]
-        self.captions: list[str] = read_json(folder / CAPTIONS)
+        with reading(folder / LATENTS, "latents", "run pretrain latents again"):
+            content = load_file(folder / LATENTS)
+            self.latents, self.caption_numbers = content["latents"], content["caption_numbers"]
+        self.captions: list[str] = read_json(folder / CAPTIONS, list)
 
     def __len__(self) -> int:
         return len(self.latents)

@@ -16,7 +16,7 @@ from onestep.registry.graph import artifact_path
 from onestep.registry.production import CLIPS, INDEX, champion
 from onestep.registry.repository import Repository
 from onestep.registry.tried import clips_of_last_attempt, tried
-from onestep.storage import StorageError, read_json
+from onestep.storage import read_json, read_table
 
 VALIDATION = "reports/validation.json"
 DRIFT = "reports/drift.json"
@@ -115,17 +115,13 @@ def look(root: Path, gate: GateSettings, by_hand: bool = False, now: datetime | 
 
     Raises `StorageError` or `GraphError` where a report or an artifact is missing, `LedgerBroken` where the ledger is.
     """
-    import pandas as pd
-
     repository = Repository(root)
     validation, drift = read_json(root / VALIDATION), _drift(root)
     entries = ledger.read(repository)
     found = tried(entries)
     before = clips_of_last_attempt(root, found)
     index = root / artifact_path(repository, CLIPS) / INDEX
-    if not index.is_file():
-        raise StorageError(f"{index} does not exist: make what is to be decided on with `dvc repro validate drift`")
-    current = _clips(pd.read_parquet(index))
+    current = _clips(read_table(index, "make what is to be decided on with `dvc repro validate drift`"))
     known = None if before is None else _clips(before)
     attempt, _ = next_pin(root, entries, gate, None)
     same = [t for t in found if (t.data, t.params, t.code) == (attempt.data, attempt.params, attempt.code)]

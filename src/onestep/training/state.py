@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from onestep.storage import read_json, replacing_folder, write_json
+from onestep.storage import read_json, reading, replacing_folder, write_json
 
 ROOT = Path(".onestep/resume")
 
@@ -80,7 +80,10 @@ class ResumePoint:
                 "or restore those settings"
             )
         groups: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in load_file(self.folder / "state.safetensors").items():
+        path = self.folder / "state.safetensors"
+        with reading(path, "the state of a run", f"remove {self.folder} to start anew"):
+            tensors = load_file(path)
+        for name, tensor in tensors.items():
             group, key = name.split("/", 1)
             groups.setdefault(group, {})[key] = tensor
         return content["progress"], groups
