@@ -76,10 +76,10 @@ def require_text(words: list[str]) -> None:
 
 
 def _info(option: bool, help: str, parser: Callable[[Any], Any], more: dict[str, Any], *names: str) -> Any:
+    parser.__name__ = more["metavar"].lower()  # what the help shows beside an argument's own name
     if option:
         return typer.Option(*names, help=help, parser=parser, **more)
-    parser.__name__ = more.pop("metavar").lower()  # what the help shows beside the argument's own name
-    return typer.Argument(help=help, parser=parser, **more)
+    return typer.Argument(help=help, parser=parser, **{key: value for key, value in more.items() if key != "metavar"})
 
 
 def _number(kind: type, low: float, high: float) -> Callable[[Any], Any]:
