@@ -8,11 +8,12 @@ from pathlib import Path
 
 import psutil
 
-from onestep.data.clips import read_index, read_quarantine
+from onestep.data.clips import load_frames, read_index, read_quarantine
 from onestep.data.ingest import ingest
 
+from .card import faults
 from .judged import everything, settings_of
-from .odd import MAIN
+from .odd import MAIN, Odd
 
 _KINDS = ("sound", "cut", "start", "track", "gop", "rate", "codec", "depth", "hdr", "interlaced", "turned", "gif")
 _LARGEST = 300_000  # bytes of a film that is mutated
@@ -62,13 +63,14 @@ def fuzz(work: Path, count: int, seed: int, workers: int) -> tuple[Counter[str],
     rng = random.Random(seed)
     folder = work / "mutated"
     folder.mkdir()
-    names = []
+    origins: dict[str, Odd] = {}
     for number in range(count):
-        name, data = films[rng.randrange(len(films))]
+        odd, data = films[rng.randrange(len(films))]
         other = next((more for _, more in rng.sample(films, len(films)) if more[:3] == data[:3]), data)
-        names.append(f"{number:05d}-{Path(name).stem}{Path(name).suffix}")
-        (folder / names[-1]).write_bytes(mutated(data, other, rng))
-    rows = [f'"{name}",mutation {number}' for number, name in enumerate(names)]
+        name = f"{number:05d}-{Path(odd.name).name}"
+        origins[name] = odd
+        (folder / name).write_bytes(mutated(data, other, rng))
+    rows = [f'"{name}",mutation of {name}' for name in origins]
     (folder / "metadata.csv").write_text("\n".join(["file_name,caption", *rows, ""]), encoding="utf-8")
     settings = settings_of(MAIN, workers)
     settings = settings.model_copy(update={"limits": settings.limits.model_copy(update={"deadline_s": 60.0})})
@@ -76,24 +78,29 @@ def fuzz(work: Path, count: int, seed: int, workers: int) -> tuple[Counter[str],
     ingest(str(folder), work / "clips-mutated", settings)
     took = time.monotonic() - started
     index, quarantine = read_index(work / "clips-mutated"), read_quarantine(work / "clips-mutated")
-    became = Counter(str(reason) for reason in quarantine["reason"]) + Counter({"clips": len(index)})
+    became = Counter(str(reason) for reason in quarantine["reason"])
+    for row in index.to_dict("records"):
+        frames, odd = load_frames(work / "clips-mutated", [row["clip_id"]])[0], origins[row["source"]]
+        known = faults(frames, odd.picture, row["start_s"], settings.fps, odd.looks, None)
+        became["clips that show the film" if not known else "clips that show something else"] += 1
     found = {*index["source"], *quarantine["source"]}
-    wrong = [f"{name} became nothing" for name in names if name not in found]
+    wrong = [f"{name} became nothing" for name in origins if name not in found]
     wrong += [f"{child} is left over" for child in psutil.Process().children() if _works(child)]
     print(f"{count} mutations in {took:.0f} s")
     return became, wrong
 
 
-def _films(work: Path) -> list[tuple[str, bytes]]:
+def _films(work: Path) -> list[tuple[Odd, bytes]]:
     films = []
     for one in everything():
-        if one.folder == MAIN and one.clips and not one.refused and one.name.partition("/")[0] in _KINDS:
+        kind = one.name.partition("/")[0]
+        if one.clips and not one.refused and one.looks != "unknown" and kind in _KINDS:
             path = work / "films" / one.name
             path.parent.mkdir(parents=True, exist_ok=True)
             one.make(path, one.picture)
             data = path.read_bytes()
             if len(data) <= _LARGEST and path.suffix:
-                films.append((one.name, data))
+                films.append((one, data))
     return films
 
 
