@@ -12,7 +12,7 @@ from onestep.registry.lineage.verify import BROKEN, OTHER_COPY, PASSED, UNKNOWN_
 from onestep.registry.production import champion
 from onestep.registry.record import from_statement, to_statement
 from onestep.registry.recording import record
-from onestep.registry.signing import SigningError, find_key, seal, unseal
+from onestep.registry.signing import OWN_KEY, SigningError, find_key, make_key, seal, unseal
 from tests.toy_project import reproduce, run
 
 ENVELOPE = "records/onestep.intoto.json"
@@ -129,3 +129,23 @@ def test_a_second_record_of_the_same_run_changes_nothing(audited: Path, keys: Pa
     reproduce(audited)
     run(audited, "git", "commit", "--quiet", "--all", "--message", "My commit of the same results")
     assert record(audited, find_key(keys, keys / "own")).branch == again.branch
+
+
+def test_the_verdict_is_computed_by_the_runs_own_package_and_not_by_the_installed_one(project: Path) -> None:
+    package = project / "src" / "onestep"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()  # no stage depends on it
+    (project / "make.py").rename(package / "of_that_day.py")
+    graph = (project / "dvc.yaml").read_text()
+    graph = graph.replace("make.py,", "src/onestep/of_that_day.py,").replace(
+        "[make.py]", "[src/onestep/of_that_day.py]"
+    )
+    (project / "dvc.yaml").write_text(graph.replace("python make.py", "PYTHONPATH=src python -m onestep.of_that_day"))
+    run(project, "git", "add", "--all")
+    run(project, "git", "commit", "--quiet", "--message", "A package")
+    reproduce(project)
+    make_key(project / OWN_KEY)
+    record(project, find_key(project, None))
+    shutil.rmtree(project / "src")
+    report = verify(project, "onestep", copy=False)
+    assert (report.broken, report.exit_code) == (None, PASSED)

@@ -13,10 +13,13 @@ from onestep.registry.lineage.case import Broken, Case
 TIMEOUT_S = 600
 
 
+CODE = "src"
+
+
 def verdict_comes_out_again(case: Case) -> str:
     """The stage that made the verdict makes the same bytes again, by its recorded command and its recorded inputs.
 
-    It runs the code of the run's commit, in a folder of its own; every file of that code has been checked by then.
+    It runs the code of the run's commit, in a folder of its own; what its stages depend on has been checked by then.
     """
     record = case.record
     stage = record.producer(record.verdict.path)
@@ -50,8 +53,12 @@ def verdict_comes_out_again(case: Case) -> str:
 
 
 def export(case: Case, folder: Path) -> None:
-    """The files that git keeps of the run, as they were."""
-    tracked = blobs.tracked(case.repository, case.record.run_commit, case.record.in_git)
+    """The files that git keeps of the run, as they were, and all of its code.
+
+    Stages depend on what they import and not on a package's `__init__.py` or the command line; without these the package
+    that is installed here would be imported in the run's place.
+    """
+    tracked = blobs.tracked(case.repository, case.record.run_commit, [*case.record.in_git, CODE])
     contents = blobs.contents(case.repository, tracked.values())
     for path, blob in tracked.items():
         file = folder / path
