@@ -17,6 +17,7 @@ from onestep.storage import (
     list_files,
     open_folder,
     read_json,
+    read_mapping,
     replacing,
     replacing_folder,
     sha256_file,
@@ -248,3 +249,18 @@ def test_json_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(StorageError, match=r"broken\.json is not valid JSON"):
         read_json(tmp_path / "broken.json")
+
+
+def test_a_key_that_is_missing_or_of_another_type_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_json(path, {"seed": 1, "samples": []})
+    assert read_mapping(path, seed=int, samples=list) == {"seed": 1, "samples": []}
+    for content, words in (
+        ([], "holds a list where an object is needed"),
+        ({"seed": 1}, "has no 'samples'"),
+        ({"seed": True, "samples": []}, "seed is of type bool, not int"),
+        ({"seed": "1", "samples": []}, "seed is of type str, not int"),
+    ):
+        write_json(path, content)
+        with pytest.raises(StorageError, match=rf"record\.json:? {words}"):
+            read_mapping(path, seed=int, samples=list)

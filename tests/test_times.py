@@ -65,3 +65,22 @@ def test_without_a_graph_there_is_one_sentence(project):
     (project / "dvc.yaml").unlink()
     with pytest.raises(times.TimesError, match="folder that holds it"):
         times.table(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("stages: [", "dvc.yaml, line 2 is not valid YAML"),
+        ("- 1", "dvc.yaml: stages is missing"),
+        ("stages: {a: {cmd: x, meta: {budget_s: soon}}}", "stages.a.meta.budget_s = 'soon': must be seconds"),
+        ("stages: {a: {cmd: x, meta: {budget_s: .inf}}}", "must be seconds"),
+    ],
+)
+def test_a_graph_that_cannot_be_read_is_named_by_the_table_and_stops_no_command(project, text, words):
+    (project / "dvc.yaml").write_text(text)
+    with pytest.raises(times.TimesError) as caught:
+        times.table(0)
+    assert words in str(caught.value)
+    ended(FOOTAGE)
+    (project / "dvc.yaml").write_text('stages: {a: {cmd: "onestep \'open"}}')
+    ended(FOOTAGE)

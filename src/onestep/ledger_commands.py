@@ -88,13 +88,13 @@ def power(
     from onestep.registry.pin import read_pin
     from onestep.registry.repository import Repository
     from onestep.registry.spending import NIGHTS, alpha_without_promotion, wealth
-    from onestep.storage import read_json
+    from onestep.storage import read_mapping
 
     settings = load_params(params).gate
     entries = ledger.read(Repository(ROOT))
     history, spent = outcomes(entries), [attempt.alpha for attempt in ledger.of_kind(entries, ledger.Attempt)]
     alphas = {night: alpha_without_promotion(history, night, settings) for night in NIGHTS}
-    evidence = Evidence(read_json(metrics), {}, {}, read_pin(ROOT / PIN), {})
+    evidence = Evidence(read_mapping(metrics), {}, {}, read_pin(ROOT / PIN), {})
     left = wealth(history, spent, settings)
     print(f"after {len(history)} comparisons, {sum(history)} of them promotions by the gate: wealth {left:.3g}")
     for row in power_table(evidence, alphas, settings):

@@ -25,6 +25,7 @@ __all__ = [
     "list_files",
     "open_folder",
     "read_json",
+    "read_mapping",
     "read_table",
     "reading",
     "replacing",
@@ -152,6 +153,19 @@ def read_json(path: Path, kind: type = dict) -> Any:
         raise StorageError(
             f"{path} holds {_called(content)} where {_CALLED[kind]} is needed: run the stage that makes it again"
         )
+    return content
+
+
+def read_mapping(path: Path, **keys: type | tuple[type, ...]) -> dict[str, Any]:
+    """A JSON file that holds these keys, of these types; raises `StorageError` that names the file and the wrong key."""
+    content: dict[str, Any] = read_json(path)
+    for key, kinds in keys.items():
+        names = [kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,))]
+        value = content[key]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and "bool" not in names):
+            raise StorageError(
+                f"{path}: {key} is of type {type(value).__name__}, not {' or '.join(names)}: run the stage that makes it again"
+            )
     return content
 
 

@@ -34,9 +34,9 @@ def table(since: float) -> str:
     if not stages:
         raise TimesError(f"{GRAPH} is not here: run from the folder that holds it")
     lines = [("stage", "budget", "took")]
-    budgets, total = 0, 0.0
+    budgets, total = 0.0, 0.0
     for name, stage in stages.items():
-        budget = stage.get("meta", {}).get("budget_s")
+        budget = _budget(name, stage)
         budgets += budget or 0
         seconds = _seconds(name, since)
         total += seconds or 0.0
@@ -52,31 +52,57 @@ def _note(words: Sequence[str]) -> None:
 
     from onestep.storage import write_json
 
-    stage = next((name for name, stage in _stages().items() if _words(stage) == list(words)), None)
+    try:
+        stage = next((name for name, stage in _stages().items() if _words(stage) == list(words)), None)
+    except TimesError:
+        return  # what was asked for is done; a graph that cannot be read is said by what runs it
     if stage is not None:
         ended = time.time()
         write_json(FOLDER / f"{stage}.json", {"ended": ended, "seconds": ended - Process().create_time()})
 
 
 def _stages() -> dict[str, dict[str, Any]]:
-    from onestep.yaml_files import read_yaml
+    from onestep.yaml_files import YamlError, read_yaml
 
-    return read_yaml(GRAPH)["stages"] if GRAPH.is_file() else {}
+    if not GRAPH.exists():
+        return {}
+    try:
+        content = read_yaml(GRAPH)
+    except YamlError as error:
+        raise TimesError(str(error)) from error
+    stages = content.get("stages") if isinstance(content, dict) else None
+    if not isinstance(stages, dict):
+        raise TimesError(f"{GRAPH}: stages is missing, or holds no stages by name")
+    return {str(name): stage for name, stage in stages.items() if isinstance(stage, dict)}
+
+
+def _budget(name: str, stage: dict[str, Any]) -> float | None:
+    """The seconds of a stage's `meta: budget_s`, null where it has none; raises `TimesError`."""
+    meta = stage.get("meta")
+    budget = meta.get("budget_s") if isinstance(meta, dict) else None
+    if budget is not None and (
+        isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 <= budget < 1e9
+    ):
+        raise TimesError(f"{GRAPH}: stages.{name}.meta.budget_s = {budget!r}: must be seconds, from 0 on")
+    return budget
 
 
 def _words(stage: dict[str, Any]) -> list[str]:
     import shlex
 
-    return shlex.split(stage["cmd"])[1:] if isinstance(stage.get("cmd"), str) else []
+    try:
+        return shlex.split(stage["cmd"])[1:] if isinstance(stage.get("cmd"), str) else []
+    except ValueError:  # an open quote: none of our commands
+        return []
 
 
 def _seconds(name: str, since: float) -> float | None:
-    from onestep.storage import read_json
+    from onestep.storage import read_mapping
 
     path = FOLDER / f"{name}.json"
     if not path.is_file():
         return None
-    found = read_json(path)
+    found = read_mapping(path, ended=(int, float), seconds=(int, float))
     return float(found["seconds"]) if found["ended"] >= since else None
 
 

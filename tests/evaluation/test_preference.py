@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -191,3 +193,33 @@ def test_a_file_without_margins_is_refused_with_the_command_that_makes_it(tmp_pa
     write_json(tmp_path / "margins.json", {"judge": "a"})
     with pytest.raises(PreferenceError, match="onestep margins data/clips"):
         read_margins(tmp_path / "margins.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("margins", {"fidelity": float("nan")}),
+        ("margins", {"fidelity": -1.0}),
+        ("margins", {"fidelity": "much"}),
+        ("margins", {}),
+        ("margins", []),
+        ("shape", [5, 64]),
+        ("shape", [5, float("inf"), 64]),
+        ("shape", None),
+        ("whitening", ["1 0", "0"]),
+        ("whitening", ["1 nan", "0 1"]),
+        ("whitening", ["1 0"]),
+        ("judge", 5),
+    ],
+)
+def test_margins_that_were_edited_wrongly_are_refused(tmp_path, key, value):
+    good = {"judge": "a", "shape": [5, 64, 64], "margins": {"fidelity": 0.1}, "whitening": ["1 0", "0 1"]}
+    path = tmp_path / "margins.json"
+    path.write_text(json.dumps(good))
+    assert read_margins(path).margins == {"fidelity": 0.1}
+    path.write_text(json.dumps(good | {key: value}))
+    with pytest.raises(PreferenceError, match=r"margins\.json holds no margins"):
+        read_margins(path)
+    path.write_text(json.dumps(good)[:40])
+    with pytest.raises(PreferenceError, match="is not valid JSON"):
+        read_margins(path)

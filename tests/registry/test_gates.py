@@ -398,3 +398,39 @@ def test_rule_on_an_unknown_metric_is_refused_by_its_key(verdict_of: VerdictOf) 
     settings = SETTINGS.model_copy(update={"better_metrics": ("prettiness",)})
     with pytest.raises(GateError, match=r"gate\.better_metrics names 'prettiness', which is not a metric"):
         verdict_of(good_reports(), settings)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("metrics", "models"), [], "metrics.json: models holds no values by name"),
+        (("metrics", "models", "onestep"), 1.0, "metrics.json: models.onestep holds no values by name"),
+        (("metrics", "models", "onestep", "diversity"), {"value": 1.0}, "models.onestep.diversity.low is missing"),
+        (
+            ("metrics", "comparisons", "onestep vs teacher-4", "attribute_accuracy", "low"),
+            "x",
+            "low = 'x' is not a number",
+        ),
+        (
+            ("metrics", "tests", "onestep vs teacher-4", "attribute_accuracy"),
+            {},
+            "attribute_accuracy.p_value is missing",
+        ),
+        (("metrics", "prompts"), "128", "prompts = '128' is not a number"),
+        (("metrics", "unmeasured"), None, "unmeasured holds no values by name"),
+        (("latency", "models", "onestep"), [], "latency.json: models.onestep holds no values by name"),
+        (("metrics",), [], "metrics.json holds a list where an object is needed"),
+        (("validation",), "passed", "validation.json holds the value 'passed' where an object is needed"),
+    ],
+)
+def test_report_that_was_edited_is_named_with_its_key(
+    verdict_of: VerdictOf, place: tuple[str, ...], value: object, words: str
+) -> None:
+    reports = deepcopy(good_reports())
+    parent: Any = reports
+    for key in place[:-1]:
+        parent = parent[key]
+    parent[place[-1]] = value
+    with pytest.raises((GateError, StorageError)) as caught:
+        verdict_of(reports)
+    assert words in str(caught.value)

@@ -57,5 +57,26 @@ def test_artifact_is_found_by_name_and_its_absence_named(project: Path) -> None:
 
 
 def test_folder_without_a_graph_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match="is not a DVC project"):
-        open_graph(tmp_path)
+    with pytest.raises(GraphError, match="is not a DVC project"), open_graph(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("stages: [\n", r"dvc\.yaml, line 2 is not valid YAML"),
+        ("stages: 3\n", r"validation failed: expected a dictionary for dictionary value @ data\['stages'\]"),
+        ("stages: {a: {cmd: 3}}\n", r"expected str for dictionary value @ data\['stages'\]\['a'\]\['cmd'\]"),
+        ("- 1\n", "validation failed: expected a dictionary"),
+        ("stages: {a: {cmd: echo}}\nstages: {}\n", "stages stands twice, first on line 1"),
+    ],
+)
+def test_a_graph_that_dvc_refuses_is_one_sentence(project: Path, text: str, words: str) -> None:
+    (project / "dvc.yaml").write_text(text)
+    for ask in (changes, kept_in_git):
+        with pytest.raises(GraphError, match=words) as caught:
+            ask(project)
+        assert "\n" not in str(caught.value)
+    if "twice" in words or "not valid" in words:
+        with pytest.raises(GraphError, match=words):
+            artifact_path(Repository(project), "clips")

@@ -74,9 +74,16 @@ def test_pinned_tag_that_is_not_here_is_named(project: Path) -> None:
         (FIRST | {"extra": 1}, "extra"),
         (FIRST | {"alpha": 1.5}, "alpha"),
         ({k: v for k, v in FIRST.items() if k != "ledger"}, "ledger"),
+        (FIRST | {"comparison": "1"}, "comparison"),
+        (FIRST | {"comparison": True}, "comparison"),
+        (FIRST | {"alpha": float("nan")}, "alpha"),
+        (FIRST | {"alpha": "0.01"}, "alpha"),
+        (FIRST | {"seed": 10**30}, "seed"),
+        (FIRST | {"seed": 99.5}, "seed"),
+        (FIRST | {"champion": []}, "champion"),
     ],
 )
-def test_pin_of_another_shape_is_refused_by_name(tmp_path: Path, content: dict[str, object], key: str) -> None:
+def test_pin_of_another_shape_is_refused_by_name(tmp_path: Path, content: object, key: str) -> None:
     (tmp_path / "production.json").write_text(json.dumps(content))
     with pytest.raises(StorageError, match=rf"production\.json: {key}: .*onestep ledger offer"):
         read_pin(tmp_path / "production.json")

@@ -16,7 +16,7 @@ from onestep.data.clips import INDEX, INDEX_TYPES, read_index, read_quarantine
 from onestep.data.metadata import SPLITS
 from onestep.data.pages import filmstrips, render_page
 from onestep.data.world import ATTRIBUTES
-from onestep.storage import read_json, sha256_file, write_json
+from onestep.storage import read_mapping, sha256_file, write_json
 
 _LEAK = "leaks"
 _STRADDLES = "straddles"
@@ -73,7 +73,7 @@ def validate(clips: Path, out: Path, page: Path, settings: ValidateSettings, fra
 
 def require_passed(path: Path) -> None:
     """Return when `validation.json` says that the clips passed; raise `ValidationRefused` when it does not."""
-    record = read_json(path)
+    record = read_mapping(path)
     if record.get("passed") is True:
         return
     failed = [check["name"] for check in record.get("checks", []) if not check["passed"]]

@@ -16,7 +16,7 @@ from torch import Tensor
 from onestep.config import EncodeSettings
 from onestep.data.clips import read_frames, read_index
 from onestep.data.expectations import require_passed
-from onestep.storage import read_json, read_table, reading, replacing_folder, write_json
+from onestep.storage import read_mapping, read_table, reading, replacing_folder, write_json
 
 INDEX = "latents.parquet"
 TEXT = "text.safetensors"
@@ -157,7 +157,7 @@ class LatentSet:
 
 def open_latents(folder: Path, split: str, base_fingerprint: str | None = None) -> LatentSet:
     """The latents of a split; raises `LatentsError` when they were made by another base or the split is empty."""
-    record = read_json(folder / RECORD)
+    record = read_mapping(folder / RECORD, base=str)
     if base_fingerprint is not None and record["base"] != base_fingerprint:
         raise LatentsError(
             f"{folder} was encoded by base {record['base'][:12]}, not by {base_fingerprint[:12]}: run the encode stage again"

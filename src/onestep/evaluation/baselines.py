@@ -21,7 +21,7 @@ from onestep.evaluation.measuring import make_ruler, measure
 from onestep.evaluation.samples import PROMPTS, RECORD, SHOWN, SampleSet, kept_paths, read_samples, rows_to_show
 from onestep.evaluation.sampling import Setting, choose_prompts, sample, teacher_settings
 from onestep.models.pipeline import fingerprint
-from onestep.storage import read_json, replacing_folder, sha256_file, sha256_folder, write_json
+from onestep.storage import read_json, read_mapping, replacing_folder, sha256_file, sha256_folder, write_json
 
 REAL_VAE = "real-vae"
 _SOURCE = Path(__file__).parents[1]
@@ -98,7 +98,7 @@ def fingerprints(model: Path, clips: Path, judge: Path, text_tokens: int, settin
 def _reusable(shipped: Path, expected: dict[str, str]) -> dict[str, SampleSet]:
     if not (shipped / RECORD).is_file():
         return {}
-    found = read_json(shipped / RECORD)["fingerprints"]
+    found = read_mapping(shipped / RECORD, fingerprints=dict)["fingerprints"]
     return {each.name: each for each in read_samples([shipped]).sets if found.get(each.name) == expected.get(each.name)}
 
 

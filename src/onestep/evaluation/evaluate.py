@@ -29,7 +29,7 @@ from onestep.evaluation.measuring import Measured, Ruler, make_ruler, measure, r
 from onestep.evaluation.paired_tests import Comparison, paired_tests
 from onestep.evaluation.preference import QUESTIONS, Margins, best_of_many_steps, preference, read_margins, texture
 from onestep.evaluation.samples import RECORD, Samples, read_samples
-from onestep.storage import read_json, replacing, replacing_folder, sha256_folder, write_json
+from onestep.storage import read_mapping, replacing, replacing_folder, sha256_folder, write_json
 
 CANDIDATE = "onestep"
 CHAMPION = "champion"
@@ -247,7 +247,7 @@ def _require_offered(comparison: Comparison, judge: Path, samples: Sequence[Path
             "comparison; run onestep ledger offer to begin one with the new judge"
         )
     for folder in samples:
-        if (folder / RECORD).is_file() and read_json(folder / RECORD)["seed"] != comparison.seed:
+        if (folder / RECORD).is_file() and read_mapping(folder / RECORD, seed=int)["seed"] != comparison.seed:
             raise EvaluationError(
                 f"{folder} was sampled with another seed than the {comparison.seed} of data/production.json: run dvc repro"
             )
@@ -257,7 +257,7 @@ def _model_of(samples: Sequence[Path]) -> str | None:
     """The sha256 of the candidate's folder, as its samples record it."""
     for folder in samples:
         if (folder / RECORD).is_file():
-            record = read_json(folder / RECORD)
+            record = read_mapping(folder / RECORD, samples=list)
             if any(entry["name"] == CANDIDATE for entry in record["samples"]):
                 return record.get("model_sha256")
     return None

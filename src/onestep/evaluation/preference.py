@@ -29,7 +29,7 @@ from onestep.evaluation.comparison import cell
 from onestep.evaluation.distances import Draws, Moments, mean_of
 from onestep.evaluation.judge import load_judge
 from onestep.evaluation.measuring import Measured, make_ruler, measure
-from onestep.storage import StorageError, read_json, sha256_folder, write_json
+from onestep.storage import StorageError, read_mapping, sha256_folder, write_json
 
 QUESTIONS = ("fidelity", "structure", "text")
 # What three human raters a pair said of APT's one step against its own 25, video, in % (arXiv 2501.08316, section 4.2).
@@ -111,12 +111,18 @@ def fix_margins(clips: Path, judge: Path, out: Path, split: str = "test", text_m
 def read_margins(path: Path) -> Margins:
     """What `fix_margins` wrote; raises `PreferenceError`."""
     try:
-        content = read_json(path)
-        frames, height, width = content["shape"]
+        content = read_mapping(path, judge=str, shape=list, margins=dict, whitening=list)
+        frames, height, width = (int(size) for size in content["shape"])
         values = {str(name): float(value) for name, value in content["margins"].items()}
         whitening = np.array([row.split() for row in content["whitening"]], np.float64)
+        if not (
+            np.isfinite(whitening).all() and np.isfinite(list(values.values())).all() and min(values.values()) >= 0
+        ):
+            raise ValueError("a margin is negative, or a number is not finite")
+        if whitening.ndim != 2 or whitening.shape[0] != whitening.shape[1]:
+            raise ValueError("the whitening has not as many columns as rows")
         return Margins(content["judge"], (frames, height, width), values, whitening)
-    except (StorageError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (StorageError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise PreferenceError(
             f"{path} holds no margins ({error}): make it by onestep margins data/clips models/judge --out {path}"
         ) from error

@@ -17,7 +17,7 @@ from onestep.evaluation.metrics import METRICS, metric_named
 from onestep.evaluation.preference import PUBLISHED, QUESTIONS
 from onestep.evaluation.samples import Samples, read_samples
 from onestep.evaluation.words import missed_words
-from onestep.storage import read_json, read_table, replacing
+from onestep.storage import read_json, read_mapping, read_table, replacing
 
 REAL_VAE = "real-vae"
 CEILINGS = (REAL_VAE, REAL)
@@ -56,7 +56,7 @@ def write_report(
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    numbers = read_json(metrics)
+    numbers = read_mapping(metrics, models=dict)
     found = read_samples(samples)
     environment = Environment(
         loader=PackageLoader("onestep.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -86,7 +86,7 @@ def write_report(
 def write_picture(metrics: Path, samples: Sequence[Path], clips: Path, out: Path, settings: EvaluateSettings) -> None:
     """Write the page's first clips as one GIF at `out`."""
     found = read_samples(samples)
-    columns, rows = _gallery(found, clips, read_json(metrics), min(settings.gallery, _PICTURE_ROWS))
+    columns, rows = _gallery(found, clips, read_mapping(metrics, models=dict), min(settings.gallery, _PICTURE_ROWS))
     largest = max(clip.shape[2] for _, shown in rows for clip in shown)
     side_by_side(columns, rows, out, found.fps, scale=max(_PICTURE_TILE_PX // largest, 1))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from onestep.storage import read_json, read_table, reading, replacing_folder, write_json
+from onestep.storage import read_json, read_mapping, read_table, reading, replacing_folder, write_json
 
 PROMPTS = "prompts.parquet"
 RECORD = "samples.json"
@@ -78,7 +78,7 @@ def read_samples(folders: Sequence[Path]) -> Samples:
     present = [folder for folder in folders if (folder / RECORD).is_file()]
     if not present:
         raise SamplesError(f"none of {', '.join(map(str, folders))} holds samples: run the samples stages first")
-    records = {folder: read_json(folder / RECORD) for folder in present}
+    records = {folder: read_mapping(folder / RECORD, seed=int, fps=(int, float), samples=list) for folder in present}
     prompts = read_table(present[0] / PROMPTS)
     sets: dict[str, SampleSet] = {}
     for folder, record in records.items():

@@ -16,7 +16,7 @@ from onestep.registry.graph import artifact_path
 from onestep.registry.production import CLIPS, INDEX, champion
 from onestep.registry.repository import Repository
 from onestep.registry.tried import clips_of_last_attempt, tried
-from onestep.storage import read_json, read_table
+from onestep.storage import read_mapping, read_table
 
 VALIDATION = "reports/validation.json"
 DRIFT = "reports/drift.json"
@@ -116,7 +116,7 @@ def look(root: Path, gate: GateSettings, by_hand: bool = False, now: datetime | 
     Raises `StorageError` or `GraphError` where a report or an artifact is missing, `LedgerBroken` where the ledger is.
     """
     repository = Repository(root)
-    validation, drift = read_json(root / VALIDATION), _drift(root)
+    validation, drift = read_mapping(root / VALIDATION), _drift(root)
     entries = ledger.read(repository)
     found = tried(entries)
     before = clips_of_last_attempt(root, found)
@@ -142,7 +142,7 @@ def look(root: Path, gate: GateSettings, by_hand: bool = False, now: datetime | 
 def _drift(root: Path) -> dict[str, Any]:
     if not (root / DRIFT).is_file():
         return {"drifted": None, "reason": "this graph compares no footage"}
-    return dict(read_json(root / DRIFT))
+    return read_mapping(root / DRIFT, drifted=(bool, type(None)), reason=str)
 
 
 def _clips(index: Any) -> set[tuple[Any, ...]]:

@@ -25,11 +25,12 @@ from onestep.registry.paired_rules import standard_errors
 from onestep.registry.pin import Pin, read_pin
 from onestep.registry.rules import RULES
 from onestep.registry.spending import NIGHTS, alpha_without_promotion, detectable
-from onestep.storage import StorageError, read_json, sha256_file, write_json
+from onestep.storage import read_mapping, sha256_file, write_json
 
 Verdict = Literal["promote", "hold", "reject"]
 
 VERDICT = "reports/verdict.json"
+_TABLES = {"models": ("value", "low", "high"), "comparisons": ("difference", "low", "high"), "tests": ("p_value",)}
 
 
 def gate(
@@ -45,11 +46,11 @@ def gate(
     pin = read_pin(production)
     _require_affordable(pin, production, settings)
     evidence = Evidence(
-        read_json(metrics),
-        read_json(latency),
-        read_json(validation),
+        _report(metrics),
+        _report(latency),
+        read_mapping(validation),
         pin,
-        {name: read_json(path) for name, path in others.items()},
+        {name: _report(path) for name, path in others.items()},
     )
     read = files | {f"seeds/{name}": path for name, path in others.items()}
     write_json(out, judge(evidence, settings) | {"inputs": {name: sha256_file(path) for name, path in read.items()}})
@@ -109,10 +110,7 @@ def decide(results: Iterable[RuleResult]) -> tuple[Verdict, str]:
 
 def read_verdict(root: Path, path: str = VERDICT) -> dict[str, Any]:
     """The verdict of the working copy at `root`; raises `StorageError` where it is missing or of another shape."""
-    content = read_json(root / path)
-    if not isinstance(content, dict) or not {"verdict", "reason", "rules"} <= content.keys():
-        raise StorageError(f"{root / path} is not a verdict: run dvc repro")
-    return content
+    return read_mapping(root / path, verdict=str, reason=str, rules=list)
 
 
 def as_markdown(verdict: Mapping[str, Any]) -> str:
@@ -129,6 +127,33 @@ def as_markdown(verdict: Mapping[str, Any]) -> str:
     if unmeasured := verdict.get("unmeasured"):
         lines += ["", *(f"Not measured: {name} ({reason})." for name, reason in sorted(unmeasured.items()))]
     return "\n".join(lines) + "\n"
+
+
+def _report(path: Path) -> dict[str, Any]:
+    """A report whose tables have the shape that the rules look for; raises `GateError` or `StorageError`."""
+    content = read_mapping(path)
+    for key in {"comparison", "bootstrap", "unmeasured"} & content.keys():
+        _entries(content[key], key, 1, path)
+    prompts = content.get("prompts", 0)
+    if isinstance(prompts, bool) or not isinstance(prompts, int):
+        raise GateError(f"{path}: prompts = {prompts!r:.40} is not a number: run dvc repro")
+    for table, needed in _TABLES.items():
+        for place, entry in _entries(content.get(table, {}), table, 3, path):
+            if missing := [key for key in needed if key not in entry]:
+                raise GateError(f"{path}: {place}.{missing[0]} is missing: run dvc repro")
+            for key in needed:
+                if entry[key] is not None and (isinstance(entry[key], bool) or not isinstance(entry[key], int | float)):
+                    raise GateError(f"{path}: {place}.{key} = {entry[key]!r:.40} is not a number: run dvc repro")
+    return content
+
+
+def _entries(content: Any, place: str, depth: int, path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """What lies so many names deep in a table, with its dotted name."""
+    if not isinstance(content, Mapping):
+        raise GateError(f"{path}: {place} holds no values by name: run dvc repro")
+    if depth == 1:
+        return [(place, content)]
+    return [found for name, inner in content.items() for found in _entries(inner, f"{place}.{name}", depth - 1, path)]
 
 
 def _require_affordable(pin: Pin, path: Path, settings: GateSettings) -> None:

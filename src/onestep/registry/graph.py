@@ -3,20 +3,22 @@
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onestep.registry.repository import GitError, Repository
 from onestep.registry.rwlock import mend_rwlock
-from onestep.yaml_files import YamlError, parse_yaml
+from onestep.yaml_files import YamlError, parse_yaml, read_yaml, short
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
 GRAPH = "dvc.yaml"
 LOCK = "dvc.lock"
+_MOST_SAID = 400  # characters of what DVC says
 
 
 class GraphError(RuntimeError):
@@ -37,16 +39,31 @@ class PlannedStage:
     meta: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
-def open_graph(root: Path) -> "Repo":
-    """The DVC repository at `root`; raises `GraphError` when there is none."""
-    from dvc.exceptions import NotDvcRepoError
+@contextmanager
+def open_graph(root: Path) -> Iterator["Repo"]:
+    """The DVC repository at `root`; raises `GraphError` when there is none, and for all that DVC refuses of it."""
+    from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
 
     mend_rwlock(root)
     try:
-        return Repo(str(root))
+        with Repo(str(root)) as repo:
+            yield repo
     except NotDvcRepoError as error:
         raise GraphError(f"{root} is not a DVC project: run from the folder that holds {GRAPH}") from error
+    except DvcException as error:
+        raise GraphError(_refused(root, error)) from error
+
+
+def _refused(root: Path, error: Exception) -> str:
+    """What DVC says of a graph or lock, in one line; where such a file is no YAML, the line of it."""
+    for path in (root / GRAPH, root / LOCK):
+        try:
+            if path.exists():
+                read_yaml(path)
+        except YamlError as broken:
+            return str(broken)
+    return short(f"{error}: {error.exc}" if hasattr(error, "exc") else str(error), _MOST_SAID)
 
 
 def plan(root: Path) -> list[PlannedStage]:
@@ -192,7 +209,7 @@ def _changed_stages(root: Path) -> tuple[set[str], dict[str, str]]:
         (name for line in failed for name in re.findall(r"'([^']+)'", line)), done.stderr.strip()
     )
     if done.returncode and not impossible:
-        raise GraphError(f"dvc repro --dry failed in {root}: {done.stderr.strip()}")
+        raise GraphError(f"dvc repro --dry failed in {root}: {short(done.stderr, _MOST_SAID)}")
     return changed, impossible
 
 

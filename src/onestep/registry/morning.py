@@ -9,7 +9,7 @@ from typing import Any
 
 from onestep.registry.decision import DRIFT, VALIDATION, Decision
 from onestep.registry.recording import METRICS
-from onestep.storage import read_json, replacing
+from onestep.storage import read_mapping, replacing
 
 SHEET = "reports/samples.gif"
 REPORT = "reports/report.html"
@@ -61,7 +61,7 @@ def metric_rows(root: Path) -> list[dict[str, str]]:
     """One row per model, one column per headline metric, each `value [low, high]`; empty before any was measured."""
     if not (root / METRICS).is_file():
         return []
-    models = read_json(root / METRICS).get("models", {})
+    models = read_mapping(root / METRICS).get("models", {})
     names = [name for name in _first(models) if not name.startswith("attribute_accuracy_")]
     order = sorted(models, key=lambda model: (model not in ("onestep", "champion"), model != "onestep"))
     return [{"model": model} | {name: _cell(models[model].get(name)) for name in names} for model in order]

@@ -33,7 +33,7 @@ class Pin(BaseModel):
     ledger: Sha256  # the ledger's head once this comparison was entered; 64 zeros before there is a ledger
     comparison: Annotated[int, Field(ge=1)]  # counts the attempts in the ledger
     alpha: Annotated[float, Field(ge=0, lt=1)]  # offered to this comparison
-    seed: Annotated[int, Field(ge=0)]  # of the noise, the choice of prompts and the permutations
+    seed: Annotated[int, Field(ge=0, lt=2**63)]  # of the noise, the choice of prompts and the permutations
     judge: Sha256 | None  # of the judge's folder; null = any
     last_data: Sha256 | None  # fingerprint of the data of the attempt before this one
 
@@ -45,10 +45,11 @@ class Pin(BaseModel):
 def read_pin(path: Path) -> Pin:
     """Read and check a `data/production.json`; raises `StorageError` that names the key."""
     try:
-        return Pin.model_validate(read_json(path))
+        return Pin.model_validate(read_json(path), strict=True)
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"])) or "the file"
+        reason = problem["msg"].replace("Input should be", "must be")
         raise StorageError(
-            f"{path}: {key}: {problem['msg']}; git checkout {path}, or write it with onestep ledger offer"
+            f"{path}: {key}: {reason}; git checkout {path}, or write it with onestep ledger offer"
         ) from error

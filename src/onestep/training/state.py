@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from onestep.storage import read_json, reading, replacing_folder, write_json
+from onestep.storage import read_mapping, reading, replacing_folder, write_json
 
 ROOT = Path(".onestep/resume")
 
@@ -68,7 +68,7 @@ class ResumePoint:
         """Progress and tensor groups, or None when there is nothing to resume; raises `ResumeRefused`."""
         if not (self.folder / "state.json").is_file():
             return None
-        content = read_json(self.folder / "state.json")
+        content = read_mapping(self.folder / "state.json", request=dict, progress=dict)
         if content["request"] != self.request:
             keys = sorted(
                 key
