@@ -10,9 +10,21 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
+# threads that wait sleep: two that spin share their core badly with other processes (benchmarks/waiting.py)
+export OMP_WAIT_POLICY ?= PASSIVE
+# a user without an entry in the passwd file, as in a container, has neither a name nor a home
+export USER ?= uid-$(shell id -u)
+export LOGNAME ?= $(USER)
+ifeq ($(shell test -w "$$HOME" && echo yes),)
+export HOME := $(CURDIR)/.onestep/home
+endif
+# a virtual environment holds its own path: one that was made elsewhere, or moved, is made anew
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+$(STAMP): FORCE
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo full long server doctor test test-slow lint typecheck clean
+.PHONY: FORCE help setup demo full long server doctor test test-slow lint typecheck clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,13 +34,14 @@ setup: $(STAMP) ## the virtual environment, at the versions of constraints.txt
 # the pip that comes with Python 3.11 needs minutes to resolve what a newer one resolves in seconds
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: run make PYTHON=python3.11 (or newer)" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
+	@test ! -e $(STAMP) || test "$$(cat $(STAMP))" = "$(CURDIR)" || rm -rf $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet 'pip>=26'
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
-	@touch $@
+	@echo "$(CURDIR)" > $@
 
 demo: setup ## footage to a one-step model, with pictures and numbers
-	@since=$$(date +%s); $(BIN)/dvc repro && echo && $(BIN)/onestep times --since $$since && echo && $(BIN)/onestep keygen --if-missing && $(BIN)/onestep record
+	@$(BIN)/python -m onestep.registry.rwlock; since=$$(date +%s); $(BIN)/dvc repro && echo && $(BIN)/onestep times --since $$since && echo && $(BIN)/onestep keygen --if-missing && $(BIN)/onestep record
 	@echo
 	@echo "verdict      reports/verdict.json"
 	@echo "report       reports/report.html (videos side by side, open it in a browser)"
@@ -40,7 +53,7 @@ demo: setup ## footage to a one-step model, with pictures and numbers
 full: ## the demo's model on 512 captions, as a DVC experiment: profiles/full.yaml over params.yaml
 long: ## a deeper student, trained for an hour and more, on 512 captions: profiles/long.yaml over params.yaml
 full long: setup
-	@since=$$(date +%s); $(BIN)/dvc exp run --name $@ $$($(BIN)/onestep profile profiles/$@.yaml) && echo && $(BIN)/onestep times --since $$since
+	@$(BIN)/python -m onestep.registry.rwlock; since=$$(date +%s); $(BIN)/dvc exp run --name $@ $$($(BIN)/onestep profile profiles/$@.yaml) && echo && $(BIN)/onestep times --since $$since
 
 server: setup ## Prefect on this machine: server, pools, limits, automation, deployments, workers; says where its page is
 	$(BIN)/python -m flows.server $(ARGS)

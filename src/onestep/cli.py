@@ -21,6 +21,7 @@ from onestep.arguments import (
     sentence,
     source_url,
 )
+from onestep.environment import require_own_code, settle
 from onestep.ledger_commands import app as ledger
 from onestep.lineage_commands import app as lineage
 from onestep.pretrain_commands import app as pretrain
@@ -338,8 +339,10 @@ def main() -> None:
     from onestep.times import timed
 
     words = sys.argv[1:]
+    settle()
     with failures.one_sentence("onestep", words), timed(words):
         require_text(words)
+        require_own_code(Path())
         raise SystemExit(_run(words))
 
 
