@@ -1,12 +1,16 @@
 """Work on items that may hang, eat memory or crash their process: each ends alone, and the others go on."""
 
+import functools
 import multiprocessing
 import os
+import re
 import resource
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as DeadlineError
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +28,7 @@ _ENDED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM)  # the system's memory kille
 class Bounds:
     """What one item may take in its process."""
 
-    memory_bytes: int  # of address space
+    memory_bytes: int  # of address space, beyond what the process holds before
     deadline_s: float
 
 
@@ -72,9 +76,10 @@ def _run(
 ) -> Iterator[tuple[int, Any]]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([function.func.__module__ if hasattr(function, "func") else function.__module__])
-    here = (dict(os.environ), Path.cwd(), bounds.memory_bytes)
+    here = (dict(os.environ), Path.cwd())
+    work = functools.partial(_within, function, bounds.memory_bytes)
     with ProcessPool(count, context=context, initializer=_settle, initargs=here) as pool:
-        futures = [(index, pool.schedule(function, args=[item], timeout=bounds.deadline_s)) for index, item in items]
+        futures = [(index, pool.schedule(work, args=[item], timeout=bounds.deadline_s)) for index, item in items]
         try:
             for index, future in futures:
                 yield index, _outcome(future, bounds)
@@ -96,11 +101,33 @@ def _outcome(future: Any, bounds: Bounds) -> Any:
         return _Died(f"its process died of {word}", from_outside=-code in _ENDED_BY_OTHERS)
 
 
-def _settle(environment: Mapping[str, str], folder: Path, memory_bytes: int) -> None:
-    """Take over what a process of this kind does not inherit, and the limit on memory."""
+def _settle(environment: Mapping[str, str], folder: Path) -> None:
+    """Take over what a process of this kind does not inherit, and end with the process that it works for."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent's death: without it no deadline holds, and what a later run does must not be disturbed."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _within(function: Callable[[Item], Result], memory_bytes: int, item: Item) -> Result:
+    """`function` of an item that may take this much more memory, whatever libraries and earlier items left behind."""
     _, most = resource.getrlimit(resource.RLIMIT_AS)
-    limit = memory_bytes if most == resource.RLIM_INFINITY else min(memory_bytes, most)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
+    limit = _address_space() + memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+    return function(item)
+
+
+def _address_space() -> int:
+    """Bytes of address space of this process; 0 where the system does not say."""
+    try:
+        found = re.search(r"^VmSize:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0

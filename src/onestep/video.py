@@ -21,7 +21,10 @@ __all__ = [
     "transcode", "write_gif", "write_video",
 ]  # fmt: skip
 
-EXTENSIONS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".ogv", ".wmv", ".gif")
+EXTENSIONS = (
+    ".mp4", ".mov", ".m4v", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".vob", ".ts", ".mts",
+    ".m2ts", ".flv", ".f4v", ".ogv", ".ogm", ".wmv", ".asf", ".gif",
+)  # fmt: skip
 _MARGIN_S = 0.001  # windows are cut this much before a frame, so that rounding never moves them past it
 _LONGEST_SIDE = 16384  # pixels that a picture may have while it is scaled
 

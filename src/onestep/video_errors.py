@@ -6,9 +6,10 @@ from contextlib import contextmanager
 
 from onestep.storage import MachineFailed
 
-_MACHINE = {
-    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG,
-    errno.EAGAIN, errno.ESTALE,
+MACHINE = {  # what a disk, a network or the system's own limits are at fault for
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.EAGAIN,
+    errno.ESTALE, errno.ENOTCONN, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT, errno.EHOSTDOWN,
+    errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENODEV, errno.ENXIO,
 }  # fmt: skip
 
 
@@ -30,10 +31,10 @@ def blaming(name: str, does: str = "cannot be read", reason: str = "not a video"
         yield
     except (VideoError, MachineFailed):
         raise
-    except MemoryError as error:
-        raise VideoError(f"{name} {does}: it needs more memory than this process may take", "too large") from error
     except Exception as error:
-        if type(error).__module__.partition(".")[0] != "av" and isinstance(error, OSError) and error.errno in _MACHINE:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            raise VideoError(f"{name} {does}: it needs more memory than this process may take", "too large") from error
+        if type(error).__module__.partition(".")[0] != "av" and isinstance(error, OSError) and error.errno in MACHINE:
             raise MachineFailed(f"{name} {does}: {said_by(error)}") from error
         raise VideoError(f"{name} {does}: {said_by(error)}", reason) from error
 

@@ -6,17 +6,21 @@ import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
 
 from onestep.config import IngestSettings
+from onestep.data import cutting
 from onestep.data import ingest as rooms
 from onestep.data.clips import read_index, read_quarantine
-from onestep.data.cutting import Source
+from onestep.data.cutting import Source, take
 from onestep.data.finished import ROOT as RESUME
 from onestep.data.ingest import FootageLost, ingest
 from onestep.data.metadata import Caption
 from onestep.data.quarantine import REASONS
+from onestep.data.shots import find_shots
 from onestep.storage import MachineFailed, sha256_folder
 from onestep.video import ffmpeg_executable
 from tests.data.conftest import shot
@@ -101,6 +105,62 @@ def test_file_that_changed_after_the_stage_was_broken_off_is_done_anew(
     monkeypatch.delenv("IMAGEIO_FFMPEG_EXE")
     ingest(str(footage), tmp_path / "anew", ingest_settings)
     assert sha256_folder(tmp_path / "clips") == sha256_folder(tmp_path / "anew")
+
+
+@pytest.mark.parametrize("damage", ["outcome", "clip"])
+def test_outcome_that_the_machine_lost_in_part_is_made_anew(
+    footage: Path, ingest_settings: IngestSettings, tmp_path: Path, damage: str
+) -> None:
+    source = Source("a.mp4", "a.mp4", (Caption("x", line=2),))
+    first = take(source, str(footage), tmp_path, ingest_settings)
+    video = tmp_path / first.clips[0].video
+    before = video.read_bytes()
+    for path in tmp_path.glob("*.json" if damage == "outcome" else "*.mp4"):
+        path.write_bytes(b"")
+    again = take(source, str(footage), tmp_path, ingest_settings)
+    assert [clip.row for clip in again.clips] == [clip.row for clip in first.clips]
+    assert video.read_bytes() == before
+
+
+def test_file_that_changes_while_it_is_read_is_named(
+    footage: Path, ingest_settings: IngestSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_while_written(path: Path, *others: Any) -> Any:
+        with path.open("ab") as still:
+            still.write(b"more")
+        return find_shots(path, *others)
+
+    monkeypatch.setattr(cutting, "find_shots", find_while_written)
+    outcome = take(Source("a.mp4", "a.mp4", (Caption("x", line=2),)), str(footage), tmp_path, ingest_settings)
+    assert [(row["reason"], row["line"]) for row in outcome.refused] == [("cannot be read", 2)]
+    assert "it changed while it was read" in outcome.refused[0]["detail"]
+    assert not outcome.clips
+
+
+def test_folder_that_goes_away_is_the_machines_fault(
+    footage: Path, ingest_settings: IngestSettings, tmp_path: Path
+) -> None:
+    with pytest.raises(MachineFailed, match=r"a\.mp4 could not be read, for its folder has gone"):
+        take(Source("a.mp4", "a.mp4", (Caption("x"),)), str(footage / "gone"), tmp_path, ingest_settings)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("it has gone"), PermissionError("Access Denied")])
+def test_one_file_of_a_bucket_that_may_not_be_had_is_named_and_a_bucket_that_cannot_be_listed_fails_the_stage(
+    ingest_settings: IngestSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    fs = fsspec.filesystem("memory")
+    fs.pipe("/footage/a.mp4", b"x")
+
+    def refuse(*_: Any) -> str:
+        raise error
+
+    monkeypatch.setattr(cutting, "fetch", refuse)
+    source = Source("a.mp4", "a.mp4", (Caption("x", line=2),))
+    outcome = take(source, "memory://footage", tmp_path, ingest_settings)
+    assert [(row["reason"], row["detail"]) for row in outcome.refused] == [("cannot be read", str(error))]
+    monkeypatch.setattr(type(fs), "ls", refuse)
+    with pytest.raises(MachineFailed, match=r"a\.mp4 could not be fetched"):
+        take(source, "memory://footage", tmp_path, ingest_settings)
 
 
 def test_what_is_no_file_of_the_folder_is_named_and_never_opened(

@@ -37,6 +37,9 @@ def test_a_file_with_two_columns_is_enough(tmp_path: Path) -> None:
         ('file_name,caption\na.mp4,"never closed\nb.mp4,x\n', "line 2: a quote that is not closed"),
         ("file_name;caption\na.mp4;x\n", "separated by semicolons"),
         ("file_name\tcaption\na.mp4\tx\n", "separated by tabs"),
+        ("file_name|caption\na.mp4|x\n", "separated by bars"),
+        ("sep=,\nfile_name,caption\na.mp4,x\n", "line 1: remove the line 'sep='"),
+        ("file_name,caption,,\na.mp4,x,,\n", "line 1: column 3 has no name: name it, or remove its commas"),
         ("file_name,caption,caption\na.mp4,x,y\n", "the column caption stands twice"),
         ("File Name,caption\na.mp4,x\n", "did you mean 'File Name'?"),
         (
@@ -88,7 +91,10 @@ def test_a_byte_order_mark_and_blanks_after_commas_do_not_matter(tmp_path: Path)
     ("content", "words"),
     [
         (b"file_name,caption\na.mp4,caf\xe9\n", "line 2: byte 0xe9 is not UTF-8: save the table as UTF-8"),
+        (b"file_name,caption\ra.mp4,caf\xe9\r", "line 2: byte 0xe9 is not UTF-8"),
         ("file_name,caption\n".encode("utf-16"), "is in UTF-16"),
+        ("file_name,caption\n".encode("utf-16-le"), "is in UTF-16"),
+        (b"PK\x03\x04\x14\0", "is a spreadsheet or an archive, not a table of text: export it as CSV"),
         (b"file_name,caption\na.mp4,x\0\n", "line 2: a NUL character"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import math
 import os
 import posixpath
 import re
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import fsspec
+
 from onestep.config import IngestSettings
 from onestep.data.fingerprints import Look, look_at
 from onestep.data.finished import key_of, look_from_json, look_to_json, read_outcome, write_outcome
@@ -19,11 +22,9 @@ from onestep.data.listing import Refusal, is_local
 from onestep.data.metadata import ROUNDING_S, Caption, captions_of
 from onestep.data.quarantine import REASONS
 from onestep.data.shots import Shot, find_shots, windows_of
-from onestep.storage import MachineFailed, fetch, open_folder, sha256_file
+from onestep.storage import MachineFailed, StorageError, fetch, open_folder, sha256_file
 from onestep.video import Framing, VideoError, VideoInfo, decode, transcode
-
-_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
-_UNUSED = float("inf")
+from onestep.video_errors import MACHINE, said_by
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Outcome:
         lines = [caption.line for caption in source.captions] if shot is None and line is None else [line]
         number = None if shot is None else shot.index
         for place in lines or [None]:
-            said = " ".join(detail.split())
+            said = " ".join(detail.encode("utf-8", "backslashreplace").decode().split())
             self.refused.append(
                 {"source": source.name, "shot": number, "line": place, "reason": reason, "detail": said}
             )
@@ -91,26 +92,39 @@ def take(source: Source, footage: str, folder: Path, settings: IngestSettings) -
     if not any(caption.text for caption in source.captions):
         outcome.refuse(source, "no caption", "its rows of metadata.csv have an empty caption")
         return outcome
-    try:
-        with _local(footage, str(source.path), folder) as (path, sha256):
-            return _taken(source, path, sha256, folder, settings)
-    except MachineFailed:
-        raise
-    except MemoryError:
+    with _local(source, footage, folder) as path:
+        try:
+            if isinstance(path, Refusal):
+                outcome.refuse(source, path.reason, path.detail)
+                return outcome
+            return _taken(source, path, folder, settings)
+        except MachineFailed:
+            raise
+        except Exception as error:
+            return _refused(source, error, str(path), settings)
+
+
+def _refused(source: Source, error: Exception, path: str, settings: IngestSettings) -> Outcome:
+    """The outcome of a file whose reading raised this; raises `MachineFailed` where the machine is at fault."""
+    outcome = Outcome()
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or number == errno.ENOMEM:
         detail = f"it needs more memory than limits.memory_gb, {settings.limits.memory_gb:g} GB"
         outcome.refuse(source, "too large", detail)
-    except OSError as error:
-        if error.errno in _MACHINE:
-            raise MachineFailed(
-                f"{source.name} could not be taken: {error.strerror}: {error.filename or folder}"
-            ) from error
-        outcome.refuse(source, "cannot be read", error.strerror or str(error))
-    except Exception as error:
-        outcome.refuse(source, "cannot be read", f"{type(error).__name__}: {error}")
+    elif number in MACHINE:
+        named = error.filename if isinstance(error, OSError) else None
+        raise MachineFailed(f"{source.name} could not be taken: {said_by(error)}: {named or path}") from error
+    elif isinstance(error, OSError):
+        outcome.refuse(source, "cannot be read", said_by(error))
+    else:
+        said = f"{type(error).__name__}: {error}".replace(path, source.name)
+        outcome.refuse(source, "cannot be read", said)
     return outcome
 
 
-def _taken(source: Source, path: Path, sha256: str, folder: Path, settings: IngestSettings) -> Outcome:
+def _taken(source: Source, path: Path, folder: Path, settings: IngestSettings) -> Outcome:
+    before = path.stat()
+    sha256 = sha256_file(path)
     key = key_of(source.name, sha256, source.captions)
     if found := read_outcome(folder, key):
         clips = [Clip(**{**clip, "look": look_from_json(clip["look"])}) for clip in found[0]]
@@ -121,6 +135,11 @@ def _taken(source: Source, path: Path, sha256: str, folder: Path, settings: Inge
     except VideoError as error:
         outcome = Outcome()
         outcome.refuse(source, error.reason, str(error).replace(str(path), source.name))
+    after = path.stat()
+    if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
+        outcome = Outcome()
+        outcome.refuse(source, "cannot be read", "it changed while it was read: is it still being written?")
+        return outcome
     kept = [{**vars(clip), "look": look_to_json(clip.look)} for clip in outcome.clips]
     write_outcome(folder, key, kept, outcome.refused)
     return outcome
@@ -196,9 +215,11 @@ def _refuse_rows(source: Source, info: VideoInfo, shots: Sequence[Shot], spoke: 
             detail = "a row for the whole file, and every shot has rows with windows of their own"
             outcome.refuse(source, "captioned otherwise", detail, line=caption.line)
         else:
-            end = "" if caption.end_s == _UNUSED else f" to {caption.end_s:.3f} s"
-            detail = f"its window from {caption.start_s:.3f} s{end} is after the file's end at {info.duration_s:.3f} s"
-            outcome.refuse(source, "outside the file", detail, line=caption.line)
+            end = "" if math.isinf(caption.end_s) else f" to {caption.end_s:.3f} s"
+            film = f"the film is shown from {shots[0].start_s:.3f} s to {info.duration_s:.3f} s"
+            detail = f"its window from {caption.start_s:.3f} s{end} holds no picture: {film}"
+            outside = caption.start_s >= info.duration_s - ROUNDING_S or caption.end_s <= shots[0].start_s + ROUNDING_S
+            outcome.refuse(source, "outside the file" if outside else "too short", detail, line=caption.line)
 
 
 def _judge_clip(
@@ -235,17 +256,35 @@ def clip_id_of(source: str, start_s: float) -> str:
 
 
 @contextmanager
-def _local(footage: str, name: str, folder: Path) -> Iterator[tuple[Path, str]]:
-    """A source file as a local path with its sha256, fetched first where the footage is remote."""
-    fs, root = open_folder(footage)
+def _local(source: Source, footage: str, folder: Path) -> Iterator[Path | Refusal]:
+    """A source file as a local path, fetched first where the footage is remote; or why it cannot be had.
+
+    Raises `MachineFailed` where the footage has gone as a whole, or goes away while it is read.
+    """
+    name = str(source.path)
+    try:
+        fs, root = open_folder(footage)
+    except StorageError as error:
+        raise MachineFailed(f"{source.name} could not be read, for its folder has gone: {error}") from error
     if is_local(fs):
-        path = Path(os.path.realpath(root)) / name
-        yield path, sha256_file(path)
+        yield Path(os.path.realpath(root)) / name
         return
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         path = Path(scratch) / f"source{posixpath.splitext(name)[1].lower()}"
         try:
-            sha256 = fetch(fs, posixpath.join(root, name), path)
+            fetch(fs, posixpath.join(root, name), path)
         except Exception as error:
-            raise MachineFailed(f"{name} could not be fetched: {error}") from error
-        yield path, sha256
+            if not isinstance(error, FileNotFoundError | PermissionError) or not _listed(fs, root):
+                raise MachineFailed(f"{source.name} could not be fetched: {said_by(error)}") from error
+            yield Refusal("cannot be read", said_by(error))
+            return
+        yield path
+
+
+def _listed(fs: fsspec.AbstractFileSystem, root: str) -> bool:
+    """Whether the footage can still be listed, so that a refusal is about one file of it."""
+    try:
+        fs.invalidate_cache()
+        return bool(fs.ls(root, detail=False))
+    except Exception:
+        return False

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from onestep.data.fingerprints import Look
-from onestep.storage import read_json, write_json
+from onestep.storage import StorageError, read_json, sha256_file, write_json
 
 ROOT = Path(".onestep/resume/ingest")
 _LIBRARIES = ("av", "numpy", "scenedetect-headless", "opencv-python-headless", "imageio-ffmpeg", "imagehash", "pillow")
@@ -54,19 +54,23 @@ def key_of(name: str, identity: str, rows: Any) -> str:
 
 
 def write_outcome(folder: Path, key: str, clips: list[dict[str, Any]], refused: list[dict[str, Any]]) -> None:
-    """Keep one outcome, whole or not at all; raises `MachineFailed` on a full disk."""
-    write_json(folder / f"{key}.json", {"clips": clips, "refused": refused})
+    """Keep one outcome, whole or not at all; raises `OSError` on a full disk."""
+    digests = {clip["video"]: sha256_file(folder / clip["video"]) for clip in clips}
+    write_json(folder / f"{key}.json", {"clips": clips, "refused": refused, "sha256": digests})
 
 
 def read_outcome(folder: Path, key: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
-    """An outcome of before, null where there is none or one of its clips has gone."""
-    path = folder / f"{key}.json"
-    if not path.is_file():
+    """An outcome of before; null where there is none, or where it or one of its clips is not as it was written.
+
+    A machine that lost its power may leave files without their last bytes, and a file that changed and changed back
+    has other clips under the same names.
+    """
+    try:
+        found = read_json(folder / f"{key}.json")
+        whole = all(sha256_file(folder / video) == digest for video, digest in found["sha256"].items())
+        return (found["clips"], found["refused"]) if whole else None
+    except (StorageError, FileNotFoundError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         return None
-    found = read_json(path)
-    if not all((folder / clip["video"]).is_file() for clip in found["clips"]):
-        return None
-    return found["clips"], found["refused"]
 
 
 def look_to_json(look: Look) -> dict[str, Any]:

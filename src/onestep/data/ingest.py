@@ -13,7 +13,7 @@ from onestep.data.clips import QUARANTINE, QUARANTINE_TYPES, table, write_clips
 from onestep.data.cutting import Clip, Outcome, Source, split_of, take
 from onestep.data.fingerprints import find_duplicates
 from onestep.data.finished import Finished
-from onestep.data.listing import Listing, Refusal, explain_missing, list_footage, shown_name
+from onestep.data.listing import CLOSED, Listing, Refusal, explain_missing, list_footage, shown_name
 from onestep.data.metadata import FILE, Caption, MetadataError, read_metadata
 from onestep.isolated import Bounds, map_isolated
 from onestep.storage import open_folder, replacing_folder
@@ -75,8 +75,10 @@ def _sources(
         path = None if file is None else listing.files.get(file)
         sources.append(Source(name, path, tuple(rows[name]), refusal))
     for name in sorted({*listing.files, *listing.refused} - rows.keys()):
-        if name != FILE and name.lower().endswith(EXTENSIONS) and not posixpath.basename(name).startswith("."):
-            sources.append(Source(name, None, (), listing.refused.get(name) or _NOT_LISTED))
+        refusal = listing.refused.get(name)
+        video = name.lower().endswith(EXTENSIONS) and not posixpath.basename(name).startswith(".")
+        if name != FILE and (video or (refusal and refusal.reason == CLOSED)):
+            sources.append(Source(name, None, (), refusal or _NOT_LISTED))
     return sources
 
 

@@ -6,10 +6,15 @@ others.
 """
 
 import configparser
+import errno
+import functools
+import ntpath
 import os
 import posixpath
+import re
 import stat
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -17,10 +22,11 @@ from pathlib import Path
 
 import fsspec
 
-from onestep.storage import list_files
-from onestep.video_errors import said_by
+from onestep.storage import MachineFailed, StorageError, list_files
+from onestep.video_errors import MACHINE, said_by
 
 NOT_A_FILE = "not a file"
+CLOSED = "cannot be read"
 _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
 
 
@@ -44,22 +50,49 @@ class Listing:
         for name in _spellings(written):
             if name in self.files or name in self.refused:
                 return name
-        by_form = {unicodedata.normalize("NFC", name): name for name in (*self.refused, *self.files)}
         forms = [unicodedata.normalize("NFC", name) for name in _spellings(written)]
-        return next((by_form[form] for form in forms if form in by_form), None)
+        return next((self._by_form[form] for form in forms if form in self._by_form), None)
+
+    def near(self, name: str) -> str | None:
+        """A file that a wrong name may mean: in other letters of case, in another folder, or with a slip near its end."""
+        folded = _folded(name)
+        if found := self._by_fold.get(folded) or self._by_fold.get("/" + posixpath.basename(folded)):
+            return found
+        place = bisect_left(self._names, name)
+        close = get_close_matches(name, self._names[max(place - 10, 0) : place + 10], n=1, cutoff=0.8)
+        return close[0] if close else None
+
+    @functools.cached_property
+    def _names(self) -> list[str]:
+        return sorted(self.files)
+
+    @functools.cached_property
+    def _by_form(self) -> dict[str, str]:
+        return {unicodedata.normalize("NFC", name): name for name in (*self.refused, *self.files)}
+
+    @functools.cached_property
+    def _by_fold(self) -> dict[str, str]:
+        names = reversed(self._names)
+        return {key: name for name in names for key in (_folded(name), "/" + posixpath.basename(_folded(name)))}
 
 
 def list_footage(fs: fsspec.AbstractFileSystem, root: str) -> Listing:
-    """All that lies below the root of a folder of footage, local or remote."""
+    """All that lies below the root of a folder of footage, local or remote; raises `MachineFailed` where it goes away."""
     if not is_local(fs):
-        return Listing({name: name for name in list_files(fs, root)})
+        try:
+            return Listing({name: name for name in list_files(fs, root)})
+        except Exception as error:
+            raise MachineFailed(f"{root} cannot be listed: {said_by(error)}") from error
     listing = Listing()
     top = Path(root).resolve()
     within = (top, *_dvc_caches(top))
-    for path in _walk(top):
+    for path, problem in _walk(top):
+        if problem and path == top:
+            raise StorageError(f"{root} cannot be listed: {said_by(problem)}")
         name = path.relative_to(top).as_posix()
         shown = os.fsencode(name).decode("utf-8", "backslashreplace")
-        if refusal := _examined(path, within):
+        refusal = _unreadable(path, problem, "folder cannot be listed") if problem else _examined(path, within)
+        if refusal:
             listing.refused[shown] = refusal
         else:
             listing.files[shown] = name
@@ -69,18 +102,23 @@ def list_footage(fs: fsspec.AbstractFileSystem, root: str) -> Listing:
 def explain_missing(fs: fsspec.AbstractFileSystem, root: str, written: str, listing: Listing) -> Refusal:
     """Why a name of the table is no file of the folder."""
     name = shown_name(written)
-    if posixpath.isabs(name) or name.split("/")[0] == "..":
-        return Refusal(NOT_A_FILE, "metadata.csv names what lies outside the folder: only files below it are footage")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", name):
+        return Refusal(NOT_A_FILE, "an address: fetch the file, and name its path below the folder")
+    if posixpath.isabs(name) or ntpath.splitdrive(name)[0] or name.split("/")[0] in ("..", "~"):
+        return Refusal(
+            NOT_A_FILE, "no path below the folder: write it from the folder of metadata.csv on, as in takes/a.mp4"
+        )
+    parts = name.replace("\\", "/").split("/")
+    above = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
     if is_local(fs):
-        path = Path(root) / name
-        for folder in reversed((path, *path.parents[: len(Path(name).parts) - 1])):
-            if folder.is_symlink():
-                said = f"{folder.relative_to(root).as_posix()} is a link to a folder: links are not followed"
-                return Refusal(NOT_A_FILE, said)
-        if path.is_dir():
+        if link := next((place for place in above if stat.S_ISLNK(_mode(Path(root, place)))), None):
+            return Refusal(NOT_A_FILE, f"{link} is a link to a folder: links are not followed")
+        if stat.S_ISDIR(_mode(Path(root, above[-1]))):
             return Refusal(NOT_A_FILE, "a folder, not a regular file")
-    near = get_close_matches(name, listing.files, n=1, cutoff=0.8)
-    hint = f"; it holds {near[0]!r}" if near else ""
+    if closed := next((place for place in above if place in listing.refused), None):
+        return Refusal(listing.refused[closed].reason, f"{closed}: {listing.refused[closed].detail}")
+    near = listing.near("/".join(parts))
+    hint = f"; it holds {near!r}" if near else ""
     return Refusal("missing", f"metadata.csv lists it and the folder does not hold it{hint}")
 
 
@@ -95,13 +133,38 @@ def shown_name(written: str) -> str:
     return posixpath.normpath(written.strip())
 
 
-def _walk(top: Path) -> Iterator[Path]:
-    """Everything below a folder but the folders themselves; links to folders are named, and not followed."""
-    for folder, folders, files in os.walk(top):
-        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+def _mode(path: Path) -> int:
+    """The kind of what a path names; 0 where it names nothing."""
+    try:
+        return path.lstat().st_mode
+    except OSError:
+        return 0
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _walk(top: Path) -> Iterator[tuple[Path, OSError | None]]:
+    """Everything below a folder but the folders themselves; links to folders are named, and not followed.
+
+    A folder that cannot be listed comes with the error.
+    """
+    failed: list[OSError] = []
+    for folder, folders, files in os.walk(top, onerror=failed.append):
+        links = [name for name in folders if stat.S_ISLNK(_mode(Path(folder) / name))]
         for name in sorted([*files, *links]):
-            yield Path(folder) / name
+            yield Path(folder) / name, None
         folders[:] = sorted(set(folders) - set(links))
+    for error in failed:
+        yield Path(os.fsdecode(error.filename)), error
+
+
+def _unreadable(path: Path, error: OSError, does: str) -> Refusal:
+    """What the system refuses to show; raises `MachineFailed` where a disk or a network is at fault."""
+    if error.errno in MACHINE or not path.parent.is_dir():
+        raise MachineFailed(f"{path}: the {does}: {said_by(error)}") from error
+    return Refusal(CLOSED, f"the {does}: {said_by(error)}")
 
 
 def _examined(path: Path, within: Sequence[Path]) -> Refusal | None:
@@ -120,8 +183,9 @@ def _examined(path: Path, within: Sequence[Path]) -> Refusal | None:
     except FileNotFoundError:
         return Refusal(NOT_A_FILE, f"a link to nothing, {link}" if link else "it vanished while the folder was read")
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop, to pathlib before Python 3.13
-        said = "a link that leads back to itself" if link else f"it cannot be looked at: {said_by(error)}"
-        return Refusal(NOT_A_FILE, said)
+        if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:
+            return Refusal(NOT_A_FILE, "a link that leads back to itself")
+        return _unreadable(path, error, "file cannot be looked at")
     if stat.S_ISREG(found.st_mode):
         return None
     kind = next((word for test, word in _KINDS if test(found.st_mode)), "a device")

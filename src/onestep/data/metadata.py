@@ -4,12 +4,15 @@ import csv
 import io
 import math
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import fsspec
 
 from onestep.data.world import ATTRIBUTES
+from onestep.storage import MachineFailed
+from onestep.video_errors import MACHINE
 
 FILE = "metadata.csv"
 SPLITS = ("train", "dev", "test")
@@ -80,20 +83,28 @@ def _text(fs: fsspec.AbstractFileSystem, path: str) -> str:
     except FileNotFoundError as error:
         raise MetadataError(f"{path} does not exist: it must name every video and its caption") from error
     except OSError as error:
-        raise MetadataError(f"{path} cannot be read: {error.strerror or error}") from error
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        failed = MachineFailed if error.errno in MACHINE else MetadataError
+        raise failed(f"{path} cannot be read: {error.strerror or error}") from error
+    if content[:4] == b"PK\x03\x04":
+        raise MetadataError(f"{path} is a spreadsheet or an archive, not a table of text: export it as CSV in UTF-8")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in (content[:1], content[1:2]):
         raise MetadataError(f"{path} is in UTF-16: save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        line = _lines(content[: error.start].decode("latin-1"))
         raise MetadataError(
             f"{path} line {line}: byte {content[error.start]:#04x} is not UTF-8: save the table as UTF-8"
         ) from error
     if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
+        line = _lines(text[: text.index("\0")])
         raise MetadataError(f"{path} line {line}: a NUL character: this is not a table of text")
     return text
+
+
+def _lines(before: str) -> int:
+    """The line, from 1, of what comes after this text; a line may also end in a carriage return."""
+    return len(re.findall(r"\r\n|\r|\n", before)) + 1
 
 
 def _rows(path: str, text: str) -> Iterator[tuple[int, dict[str, str]]]:
@@ -125,12 +136,18 @@ def _rows(path: str, text: str) -> Iterator[tuple[int, dict[str, str]]]:
 def _header(path: str, line: int, fields: list[str]) -> list[str]:
     names = [field.strip() for field in fields]
     if len(names) == 1:
-        for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+        for separator, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
             if separator in names[0]:
                 raise MetadataError(f"{path} line {line}: its columns are separated by {word}: write commas instead")
+    if fields[0].lower().startswith("sep="):
+        raise MetadataError(f"{path} line {line}: remove the line {fields[0]!r}, which only Excel reads")
+    if not all(names):
+        raise MetadataError(
+            f"{path} line {line}: column {names.index('') + 1} has no name: name it, or remove its commas"
+        )
     for name in names:
         if names.count(name) > 1:
-            raise MetadataError(f"{path} line {line}: the column {name or '(without a name)'} stands twice: keep one")
+            raise MetadataError(f"{path} line {line}: the column {name} stands twice: keep one")
     known = {name.lower().replace(" ", "_"): name for name in names}
     for column in ("file_name", "caption"):
         if column not in names:

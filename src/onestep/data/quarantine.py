@@ -3,7 +3,7 @@
 REASONS = {
     "missing": "`metadata.csv` lists it, and the folder does not hold it",
     "not listed": "it looks like a video, and `metadata.csv` has no row for it",
-    "not a file": "a folder, a named pipe, a device, a link to nothing or out of the folder; it is never opened",
+    "not a file": "a folder, a named pipe, a device, a link to nothing or out of the folder, an address; it is never opened",
     "no caption": "the row's caption is empty, or no row speaks of this shot",
     "empty file": "it holds no byte",
     "cannot be read": "the system or a library refuses to read it; the detail has its words",
@@ -16,7 +16,7 @@ REASONS = {
     "ended its process": "the process that decoded it crashed, or was killed twice",
     "extreme aspect ratio": "brought to the size of a clip, less than two pixels of one side would be left",
     "not transcodable": "ffmpeg cannot make a clip of it",
-    "outside the file": "the row's window begins after the file's end",
+    "outside the file": "the row's window lies before the film's beginning or after its end",
     "too short": "a shot, or the part of it that a row captions, is shorter than a clip",
     "black": "darker than `min_brightness`",
     "static": "less movement than `min_movement`",
