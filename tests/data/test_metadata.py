@@ -63,6 +63,13 @@ def test_a_folder_without_metadata_is_refused(tmp_path: Path) -> None:
         read_metadata(*open_folder(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["Metadata.CSV", "metadata.csv.txt", "metadata.xlsx"])
+def test_a_table_with_a_wrong_name_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(MetadataError, match=f"does not exist .the folder has '{name}'"):
+        read_metadata(*open_folder(tmp_path))
+
+
 def test_every_row_that_speaks_of_a_shot_captions_it() -> None:
     first = Caption("first", 0.0, 2.0, whole=False)
     second = Caption("second", 2.0, 5.0, whole=False)

@@ -81,7 +81,9 @@ def _text(fs: fsspec.AbstractFileSystem, path: str) -> str:
             raise MetadataError(f"{path} has {found['size']} bytes: a table of captions has at most {_MOST_BYTES}")
         content = fs.cat_file(path)
     except FileNotFoundError as error:
-        raise MetadataError(f"{path} does not exist: it must name every video and its caption") from error
+        raise MetadataError(
+            f"{path} does not exist{_misnamed(fs, path)}: it must name every video and its caption"
+        ) from error
     except OSError as error:
         failed = MachineFailed if error.errno in MACHINE else MetadataError
         raise failed(f"{path} cannot be read: {error.strerror or error}") from error
@@ -100,6 +102,16 @@ def _text(fs: fsspec.AbstractFileSystem, path: str) -> str:
         line = _lines(text[: text.index("\0")])
         raise MetadataError(f"{path} line {line}: a NUL character: this is not a table of text")
     return text
+
+
+def _misnamed(fs: fsspec.AbstractFileSystem, path: str) -> str:
+    """What the folder holds in the table's place: a spreadsheet, or a name whose ending the system did not show."""
+    try:
+        names = sorted(posixpath.basename(found) for found in fs.ls(posixpath.dirname(path), detail=False))
+    except OSError:
+        return ""
+    found = next((name for name in names if name != FILE and name.casefold().startswith("metadata")), None)
+    return f" (the folder has {found!r})" if found else ""
 
 
 def _lines(before: str) -> int:
