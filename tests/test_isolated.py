@@ -5,10 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from onestep.isolated import Bounds, map_isolated
@@ -37,6 +40,8 @@ def work(item: str) -> str:
             return "MemoryError"
     if word == "keep":
         LEFT_BEHIND.append(mmap.mmap(-1, 3_000_000_000))
+    if word == "nap":
+        time.sleep(0.02)
     if word == "tell":
         Path(rest).write_text(str(os.getpid()))
         time.sleep(600)
@@ -77,6 +82,23 @@ def test_exception_of_the_work_itself_ends_it(tmp_path: Path) -> None:
         list(map_isolated(work, ["raise", "hang"], 1, "work", BOUNDS, ended))
 
 
+def test_processes_that_are_killed_before_they_begin_cost_nothing() -> None:
+    def kill_the_first() -> None:
+        found: list[psutil.Process] = []
+        while not found:
+            with suppress(psutil.NoSuchProcess):
+                found = [process for server in psutil.Process().children() for process in server.children()]
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    items = [f"nap {number}" for number in range(10)]
+    assert list(map_isolated(work, items, 1, "work", BOUNDS, ended)) == [f"did {item}" for item in items]
+    killer.join()
+
+
 def test_memory_that_an_item_left_behind_is_not_taken_from_the_next() -> None:
     assert list(map_isolated(work, ["keep 1", "keep 2", "keep 3"], 1, "work", BOUNDS, ended))[-1] == "did keep 3"
 
@@ -97,4 +119,4 @@ def _wait_until(comes_true: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
     while not comes_true():
         assert time.monotonic() < end
-        time.sleep(0.05)
+        time.sleep(0.02)

@@ -7,8 +7,13 @@ import re
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as DeadlineError
+from concurrent.futures import wait as wait_for
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -17,10 +22,13 @@ from typing import Any, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from onestep.processes import progress_bar, worker_count
+from onestep.storage import MachineFailed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_MOST_TRIES = 3  # pools in a row that break before one item is done
+_LONGEST_PAUSE_S = 120.0  # between two items: processes start in less
 _ENDED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM)  # the system's memory killer, or a person
 
 
@@ -45,6 +53,7 @@ def map_isolated(
     workers: processes, 0 = one per core. `ended` gets the item and why: the deadline, or the signal that its process died
     of. An item whose process was killed from outside is tried once more, alone, when all others are done: it may have
     been another's memory. Exceptions of `function` end the work: the first is raised, what else runs is stopped.
+    Raises `MachineFailed` where no process lives long enough to begin.
     """
     count = min(worker_count(workers), max(len(items), 1))
     results: list[Result | None] = [None] * len(items)
@@ -74,18 +83,53 @@ class _Died:
 def _run(
     function: Callable[[Item], Any], items: Sequence[tuple[int, Item]], count: int, bounds: Bounds
 ) -> Iterator[tuple[int, Any]]:
+    """Each item's index with its outcome; a pool that broke, because an idle process was killed, is replaced by another."""
+    tries = 0
+    while items:
+        left = dict(items)
+        for index, outcome in _pooled(function, items, count, bounds):
+            del left[index]
+            yield index, outcome
+        tries = tries + 1 if len(left) == len(items) else 0
+        if tries == _MOST_TRIES:
+            raise MachineFailed("the processes that decode footage are ended from outside as soon as they start")
+        items = list(left.items())
+
+
+def _pooled(
+    function: Callable[[Item], Any], items: Sequence[tuple[int, Item]], count: int, bounds: Bounds
+) -> Iterator[tuple[int, Any]]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([function.func.__module__ if hasattr(function, "func") else function.__module__])
     here = (dict(os.environ), Path.cwd())
     work = functools.partial(_within, function, bounds.memory_bytes)
+    futures = []
     with ProcessPool(count, context=context, initializer=_settle, initargs=here) as pool:
-        futures = [(index, pool.schedule(work, args=[item], timeout=bounds.deadline_s)) for index, item in items]
         try:
-            for index, future in futures:
-                yield index, _outcome(future, bounds)
+            with suppress(RuntimeError):  # it broke already
+                for index, item in items:
+                    futures.append((index, pool.schedule(work, args=[item], timeout=bounds.deadline_s)))
+            for place, (index, future) in enumerate(futures):
+                _await(future, [other for _, other in futures[place:]], pool)
+                try:
+                    outcome = _outcome(future, bounds)
+                except (BrokenProcessPool, CancelledError):
+                    continue
+                yield index, outcome
         except BaseException:
             pool.stop()
             raise
+
+
+def _await(future: Any, pending: Sequence[Any], pool: ProcessPool) -> None:
+    """Return when a future has ended; a pool that loses an item with its process, and waits for ever, is stopped."""
+    last = time.monotonic()
+    while not wait_for([future], timeout=1).done:
+        if any(other.running() for other in pending):
+            last = time.monotonic()
+        elif time.monotonic() - last > _LONGEST_PAUSE_S:
+            pool.stop()
+            return
 
 
 def _outcome(future: Any, bounds: Bounds) -> Any:
