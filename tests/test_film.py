@@ -44,6 +44,7 @@ WHOLE: dict[str, tuple[tuple[str, ...], int]] = {
     "ntsc.mp4": (("-f", "lavfi", "-i", "testsrc2=d=2:s=64x64:r=30000/1001"), 60),
     "ntsc-double.mkv": (("-f", "lavfi", "-i", "testsrc2=d=2:s=64x64:r=60000/1001"), 120),
     "packed.avi": ((*PICTURES, "-c:v", "mpeg4", "-bf", "2", "-mpv_flags", "+naq"), 48),
+    "repeats.ogv": (("-f", "lavfi", "-i", "testsrc=d=4:s=64x64:r=12"), 48),
     "one.mp4": ((*PICTURES, "-frames:v", "1"), 1),
     "one.gif": ((*PICTURES, "-frames:v", "1"), 1),
     "open.ts": ((*PICTURES, *OPEN_GOP), 48),

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import av
 from av.stream import Disposition
 
 from onestep.containers import gif_size, misread_at, missing_bytes
+from onestep.limits import Limits, check_length, check_pixels, probed
 from onestep.video_errors import VideoError, said_by
 
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif"
@@ -26,23 +27,8 @@ _STILL_CODECS = ("mjpeg", "png", "bmp", "tiff", "webp", "jpegls", "ppm", "pgm") 
 _JUMPING = ("mpegts", "mpeg")  # clocks of these start anew where recordings were joined
 _REORDERED = 4  # frames that may be shown after one that was stored before them
 _LONGEST_GAP_S = 10.0  # in such a file: a longer one is a joint, as ffmpeg has it
+_ENDS_IN_PIECES = 3  # packets at the end of such a file that may be cut in two
 _SILENT_FIELDS = ("rawvideo", "huffyuv", "ffvhuff", "ffv1", "v210", "v308", "v408", "v410", "r210", "png", "qtrle")
-
-
-class Limits(Protocol):
-    """What one file may take."""
-
-    @property
-    def pixels(self) -> int:
-        """Of one frame."""
-
-    @property
-    def frames(self) -> int:
-        """Of the whole file."""
-
-    @property
-    def seconds(self) -> float:
-        """Of the whole file."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +74,9 @@ def opened(source: Path | bytes, limits: Limits | None = None, index: int | None
     if not isinstance(source, bytes):
         guard["protocol_whitelist"] = "file"
         if limits and (size := gif_size(source)):
-            _check_pixels(name, size[0], size[1], limits)
+            check_pixels(name, size[0], size[1], limits)
     if limits:
-        guard["max_pixels"] = str(limits.pixels)
+        guard["max_pixels"] = probed(limits)
     file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{Path(source).absolute()}"
     try:
         container = av.open(file, mode="r", options=guard, metadata_errors="replace")
@@ -104,10 +90,10 @@ def opened(source: Path | bytes, limits: Limits | None = None, index: int | None
         stream: Any = _film(name, container) if index is None else container.streams[index]
         stream.thread_type = "NONE"
         if limits:
-            _check_pixels(name, stream.width, stream.height, limits)
+            check_pixels(name, stream.width, stream.height, limits)
             known_s = 0 if container.format.name in _JUMPING else (container.duration or 0) / 1_000_000
-            _check_length(name, stream.frames, known_s, limits)
-            stream.codec_context.options = {"max_pixels": str(limits.pixels)}
+            check_length(name, stream.frames, known_s, limits)
+            stream.codec_context.options = {"max_pixels": probed(limits)}
         yield container, stream
 
 
@@ -125,8 +111,8 @@ def scan(
         for frame in pictures:
             time_s = clock.tick(frame)
             if limits:
-                _check_pixels(name_of(source), frame.width, frame.height, limits)
-                _check_length(name_of(source), len(clock.ticks), time_s, limits)
+                check_pixels(name_of(source), frame.width, frame.height, limits)
+                check_length(name_of(source), len(clock.ticks), time_s, limits)
             seen.note(frame, clock)
             visit(time_s, frame)
         damage = _missing(source, pictures) or pictures.damage
@@ -171,6 +157,8 @@ class Pictures:
             if packet is None:
                 return
             self.packets += packet.size > 0
+            if packet.size == 0 and packet.dts is not None:
+                continue  # Theora and AVI: the picture before stays
             try:
                 frames = packet.decode()
             except (av.error.EOFError, MemoryError) as error:
@@ -205,7 +193,8 @@ class Pictures:
         """What could not be decoded; a transport or program stream may end in the middle of a picture."""
         if self.broke_off:
             return f"it breaks off after {self.count} frames: {self.broke_off}"
-        bad = self.bad - (self.bad_at_the_end if self.container.format.name in _JUMPING else 0)
+        pieces = self.bad_at_the_end if self.bad_at_the_end <= _ENDS_IN_PIECES else 0
+        bad = self.bad - (pieces if self.container.format.name in _JUMPING else 0)
         if bad:
             return f"{bad} of its packets could not be decoded: {self.words}"
         return f"{self.concealed} of its pictures are damaged" if self.concealed else None
@@ -326,20 +315,3 @@ def _missing(source: Path | bytes, pictures: Pictures) -> str | None:
     if lost and stream.frames > pictures.count:
         return f"{pictures.count} of {stream.frames} declared frames could be decoded"
     return lost
-
-
-def _check_pixels(name: str, width: int, height: int, limits: Limits) -> None:
-    if width * height > limits.pixels:
-        raise VideoError(
-            f"{name}: a frame of {width}x{height} has {width * height} pixels, and limits.pixels allows {limits.pixels}",
-            "too large",
-        )
-
-
-def _check_length(name: str, frames: int, seconds: float, limits: Limits) -> None:
-    if frames > limits.frames:
-        raise VideoError(f"{name} has {frames} frames or more, and limits.frames allows {limits.frames}", "too long")
-    if seconds > limits.seconds:
-        raise VideoError(
-            f"{name} lasts {seconds:.0f} s or more, and limits.seconds allows {limits.seconds}", "too long"
-        )

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from onestep.storage import MachineFailed
+from onestep.storage import MachineFailed, StorageError
 
 MACHINE = {  # what a disk, a network or the system's own limits are at fault for
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.EAGAIN,
@@ -29,7 +29,7 @@ def blaming(name: str, does: str = "cannot be read", reason: str = "not a video"
     """
     try:
         yield
-    except (VideoError, MachineFailed):
+    except (VideoError, MachineFailed, StorageError):
         raise
     except Exception as error:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
