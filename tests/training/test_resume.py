@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,16 @@ WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 class Killed(Exception):
     pass
+
+
+def as_dvc_leaves_it(out: Path) -> None:
+    """DVC removes what a stage made before it runs the stage again."""
+    shutil.rmtree(out)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, dot-files too."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, method: str, at: int) -> None:
@@ -52,9 +63,11 @@ def test_resumed_consistency_run_equals_uninterrupted_run(
         with pytest.raises(Killed):
             train_consistency(latents, base, tmp_path / "resumed", tmp_path / "curves-resumed", settings)
     assert not (tmp_path / "resumed").exists()
+    as_dvc_leaves_it(tmp_path / "curves-resumed")
     train_consistency(latents, base, tmp_path / "resumed", tmp_path / "curves-resumed", settings)
     assert sha256_folder(tmp_path / "whole") == sha256_folder(tmp_path / "resumed")
-    assert sha256_folder(tmp_path / "curves-whole") == sha256_folder(tmp_path / "curves-resumed")
+    assert contents(tmp_path / "curves-whole") == contents(tmp_path / "curves-resumed")
+    assert "samples-00003.png" in contents(tmp_path / "curves-resumed"), "a sheet of before the kill"
     assert not any((tmp_path / ROOT / "consistency").iterdir())
 
 
@@ -80,9 +93,19 @@ def test_resumed_adversarial_run_equals_uninterrupted_run(
         interrupted(patch, "onestep.training.adversarial.Adversarial", 5)
         with pytest.raises(Killed):
             train("resumed")
+    as_dvc_leaves_it(tmp_path / "curves-resumed")
     train("resumed")
     for name in ("", "-discriminator"):
         assert sha256_folder(tmp_path / f"whole{name}") == sha256_folder(tmp_path / f"resumed{name}")
+    assert contents(tmp_path / "curves-whole") == contents(tmp_path / "curves-resumed")
+    assert "samples-00003.png" in contents(tmp_path / "curves-resumed"), "a sheet of before the kill"
+
+
+def test_sheets_of_another_run_do_not_stay_in_the_folder(latents: Path, base: Path, tmp_path: Path) -> None:
+    curves = tmp_path / "curves"
+    train_consistency(latents, base, tmp_path / "long", curves, CONSISTENCY)
+    train_consistency(latents, base, tmp_path / "short", curves, CONSISTENCY.model_copy(update={"updates": 2}))
+    assert [path.name for path in sorted(curves.glob("samples-*"))] == ["samples-00002.png"]
 
 
 def test_a_run_killed_outright_ends_with_the_same_weights(latents: Path, base: Path, tmp_path: Path) -> None:
@@ -145,7 +168,7 @@ def test_a_run_killed_at_ten_random_moments_ends_with_the_same_weights(
         "from onestep.training.adversarial import train_adversarial;"
         "from tests.training.conftest import ADVERSARIAL; from tests.training.test_watch import by_samples;"
         "settings = ADVERSARIAL.model_copy(update={'updates': 150, 'end_game': 30, 'evaluate_every': 10,"
-        "'checkpoint_every': 5, 'samples_every': 150});"
+        "'checkpoint_every': 5, 'samples_every': 10});"
         "latents, base, out = map(Path, sys.argv[1:]);"
         "train_adversarial(latents, base, base, out, Path('d'), Path('curves'), settings, lambda *_: by_samples())"
     )
@@ -167,8 +190,10 @@ def test_a_run_killed_at_ten_random_moments_ends_with_the_same_weights(
         child.kill()
         assert child.wait() == -signal.SIGKILL, "the run ended before it could be killed ten times"
         killed += 1
+        shutil.rmtree(tmp_path / "killed" / "curves", ignore_errors=True)
     subprocess.run(command, cwd=tmp_path / "killed", env=environment, check=True, capture_output=True)
-    for folder in ("out", "d", "curves"):
+    assert contents(tmp_path / "whole" / "curves") == contents(tmp_path / "killed" / "curves")
+    for folder in ("out", "d"):
         assert sha256_folder(tmp_path / "whole" / folder) == sha256_folder(tmp_path / "killed" / folder), folder
 
 

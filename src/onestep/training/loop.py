@@ -25,6 +25,7 @@ class TrainingFailed(RuntimeError):
 
 
 _GOOD = "good."  # prefix of the last good state among a resume point's tensors
+SHEETS = "samples-*.png"  # the sample sheets, in the folder of the curves
 
 LossOf = Callable[..., tuple[Tensor, dict[str, float]]]  # (x, text, random) → loss and numbers to plot
 
@@ -133,6 +134,8 @@ def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator, 
     """
     point = ResumePoint(plan.stage, plan.request)
     history, good = _restore(method, point, watch)
+    if accelerator.is_main_process:
+        point.bring_back(plan.curves, SHEETS)
     live = _Curves(plan.curves, history) if accelerator.is_main_process else None
     if watch and not watch.looks:  # the start is a candidate too: a stage that does not help shall not harm
         _look(watch, 0, method)
@@ -169,7 +172,8 @@ def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator, 
                     live.sheet(done, plan, method)
                 if done % plan.checkpoint_every == 0 and done < plan.updates:
                     progress = {"history": history, "rate": method.rate, "watch": watch.progress() if watch else None}
-                    point.save(progress, _tensors(method) | {f"{_GOOD}{name}": group for name, group in good.items()})
+                    groups = _tensors(method) | {f"{_GOOD}{name}": group for name, group in good.items()}
+                    point.save(progress, groups, sorted(plan.curves.glob(SHEETS)))
             accelerator.wait_for_everyone()
     if live:
         live.end()

@@ -7,7 +7,7 @@ where it stopped and a stage with other inputs or settings starts anew.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from onestep.storage import read_mapping, reading, replacing_folder, write_json
 
 ROOT = Path(".onestep/resume")
+FILES = "files"  # folder of a resume point: what the run had written into its outs so far
 
 
 class ResumeRefused(RuntimeError):
@@ -53,8 +54,13 @@ class ResumePoint:
         self.request = json.loads(json.dumps(request))
         self.folder = root / stage / digest(request)
 
-    def save(self, progress: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Keep progress (JSON) and named groups of tensors; a kill in between leaves the previous point."""
+    def save(
+        self,
+        progress: Mapping[str, Any],
+        groups: Mapping[str, Mapping[str, Tensor]],
+        files: Iterable[Path] = (),
+    ) -> None:
+        """Keep progress (JSON), named groups of tensors and copies of files; a kill leaves the previous point."""
         with replacing_folder(self.folder) as partial:
             tensors = {
                 f"{group}/{name}": t.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -62,6 +68,9 @@ class ResumePoint:
                 for name, t in g.items()
             }
             save_file(tensors, partial / "state.safetensors")
+            (partial / FILES).mkdir()
+            for path in files:
+                shutil.copyfile(path, partial / FILES / path.name)
             write_json(partial / "state.json", {"request": self.request, "progress": progress})
 
     def load(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]] | None:
@@ -87,6 +96,19 @@ class ResumePoint:
             group, key = name.split("/", 1)
             groups.setdefault(group, {})[key] = tensor
         return content["progress"], groups
+
+    def bring_back(self, folder: Path, pattern: str) -> None:
+        """Leave in `folder`, of the files that match `pattern`, those that were there at the resume point, as they were.
+
+        DVC removes a stage's outs before it runs the stage again; by hand, files of another run may lie there.
+        """
+        for stale in folder.glob(pattern):
+            stale.unlink()
+        kept = sorted((self.folder / FILES).glob(pattern))
+        if kept:
+            folder.mkdir(parents=True, exist_ok=True)
+        for path in kept:
+            shutil.copyfile(path, folder / path.name)
 
     def clear(self) -> None:
         """Forget the run: its outs are complete."""
