@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from flows import page
 from flows.stages import StageFailed, live
 from flows.turns import GPU, in_turn
+from onestep.redaction import SafeError
 from onestep.registry import runs
 from onestep.registry.production import registered
 from onestep.registry.signing import OWN_KEY
@@ -23,7 +24,7 @@ GOOD = {  # exit codes of `onestep lineage` that are no failure
 FAILED = "failed"
 
 
-class AuditFailed(RuntimeError):
+class AuditFailed(SafeError):
     """A model is not what its record says, or did not come out again; the message names each."""
 
 

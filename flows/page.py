@@ -11,6 +11,7 @@ from typing import Any, cast
 from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
+from onestep.redaction import without_home, without_secrets
 from onestep.registry.decision import Decision
 from onestep.registry.gates import as_markdown
 from onestep.registry.morning import REPORT, Morning, metric_rows
@@ -56,7 +57,7 @@ def tell(block: str | None, subject: str, body: str) -> None:
     from prefect.blocks.core import Block
 
     with not_fatal(f"telling {block}"):
-        cast(Any, Block.load(block)).notify(body, subject)
+        cast(Any, Block.load(block)).notify(without_home(without_secrets(body)), subject)
 
 
 def _show(create: Callable[..., Any], **content: Any) -> None:

@@ -1,7 +1,8 @@
 """The stages of the graph as Prefect tasks: one per stage with work to do, named after it, in the graph's order.
 
 Order, needs and whether there is work are asked of DVC; what the scheduler must know is in the stage's own `meta:`:
-`gpu` (takes the leased limit), `retries` (after failures of the machinery only), `limit_s` (seconds, then it is ended).
+`gpu` (takes the leased limit), `retries` (after failures of the machinery only), `limit_s` (seconds, then it is ended),
+`environment` (variables that it needs beside those that every stage gets).
 """
 
 import os
@@ -23,6 +24,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.turns import GPU, in_turn
 from onestep import supervised
+from onestep.child_environment import for_child
+from onestep.redaction import SafeError, without_secrets
 from onestep.registry.graph import PlannedStage
 from onestep.registry.rwlock import mend_rwlock
 
@@ -35,7 +38,7 @@ _MACHINERY = re.compile(
 )
 
 
-class StageFailed(RuntimeError):
+class StageFailed(SafeError):
     """A stage of the graph failed; its own lines are in the task's log. `code`: the command's, where it ended itself."""
 
     def __init__(self, says: str, code: int | None = None) -> None:
@@ -79,7 +82,7 @@ def run_stages(root: Path, stages: Iterable[PlannedStage], book: Book) -> None:
         started = time.monotonic()
         try:
             book.runs[stage.name] = run_stage.with_options(name=stage.name, retries=int(stage.meta.get("retries", 0)))(
-                root, stage.name, bool(stage.meta.get("gpu")), stage.meta.get("limit_s")
+                root, stage.name, bool(stage.meta.get("gpu")), stage.meta.get("limit_s"), stage.meta.get("environment")
             )
         except BaseException:
             book.runs[stage.name] = StageRun(stage.name, "failed", time.monotonic() - started)
@@ -102,7 +105,9 @@ def _machinery_failed(_task: Any, _run: Any, state: Any) -> bool:
     retry_delay_seconds=RETRY_DELAY_S,
     retry_condition_fn=_machinery_failed,
 )
-def run_stage(root: Path, stage: str, gpu: bool = False, limit_s: float | None = None) -> StageRun:
+def run_stage(
+    root: Path, stage: str, gpu: bool = False, limit_s: float | None = None, named: list[str] | None = None
+) -> StageRun:
     """Run one stage alone, its output line by line in the log; raises `StageFailed`."""
     log = get_run_logger()
     with in_turn(GPU) if gpu else nullcontext():
@@ -111,22 +116,25 @@ def run_stage(root: Path, stage: str, gpu: bool = False, limit_s: float | None =
         if mended := mend_rwlock(root):
             log.warning(mended)
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
-        with closing(live(command, root, limit_s)) as lines:
+        with closing(live(command, root, limit_s, named or ())) as lines:
             for line in lines:
                 log.info(line)
                 skipped = skipped or line.startswith((f"Stage '{stage}' didn't change", f"Stage '{stage}' is cached"))
     return StageRun(stage, "cached" if skipped else "ran", time.monotonic() - started)
 
 
-def live(command: list[str], cwd: Path, limit_s: float | None = None) -> Generator[str, None, None]:
-    """Run a command and yield its lines as they come; nothing of it outlives this generator, nor this process.
+def live(
+    command: list[str], cwd: Path, limit_s: float | None = None, named: Iterable[str] = ()
+) -> Generator[str, None, None]:
+    """Run a command and yield its lines as they come, without secrets; nothing of it outlives this generator, nor this
+    process. The code that runs is that of `cwd`, not that of the scheduler. named: variables that it asks for.
 
-    The code that runs is that of `cwd`, not that of the scheduler. Raises `StageFailed`.
+    Raises `StageFailed`.
     """
     process = subprocess.Popen(
         [sys.executable, supervised.__file__, *command],
         cwd=cwd,
-        env=environment(cwd),
+        env=environment(cwd, named),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -149,8 +157,8 @@ def live(command: list[str], cwd: Path, limit_s: float | None = None) -> Generat
         assert process.stdout is not None
         for line in process.stdout:
             if line.strip():
-                last.append(line.rstrip())
-                yield line.rstrip()
+                last.append(without_secrets(line.rstrip()))
+                yield last[-1]
         code = process.wait()
     except BaseException:
         _stop(process)
@@ -167,11 +175,19 @@ def live(command: list[str], cwd: Path, limit_s: float | None = None) -> Generat
         raise _failure(" ".join(command[2:]), code, list(last))
 
 
-def environment(root: Path) -> dict[str, str]:
-    """The environment of a stage: this interpreter's tools, and the code of the working copy at `root`."""
+def environment(root: Path, named: Iterable[str] = ()) -> dict[str, str]:
+    """The environment of a stage: this interpreter's tools, the code of the working copy at `root`, and of this process's
+    variables those that every stage may have and those that it names (`meta: {environment: [NAME]}`).
+
+    Raises `StageFailed` where it names one that no stage gets.
+    """
     tools = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     code = [str(root / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PATH": tools, "PYTHONPATH": os.pathsep.join(code), "PYTHONUNBUFFERED": "1"}
+    try:
+        inherited = for_child(named)
+    except (ValueError, TypeError) as error:
+        raise StageFailed(f"dvc.yaml: meta.environment of a stage: {error}") from error
+    return {**inherited, "PATH": tools, "PYTHONPATH": os.pathsep.join(code), "PYTHONUNBUFFERED": "1"}
 
 
 def _failure(what: str, code: int, last: list[str]) -> StageFailed:

@@ -21,6 +21,7 @@ from onestep.arguments import (
     sentence,
     source_url,
 )
+from onestep.child_environment import drop_signing_key
 from onestep.environment import require_own_code, settle
 from onestep.ledger_commands import app as ledger
 from onestep.lineage_commands import app as lineage
@@ -65,6 +66,16 @@ Name = Annotated[str, sentence("What the model is called in the tables.", option
 PARAMS = Path("params.yaml")
 HAND = "By hand"
 STAGES = "Stages (what `dvc repro` runs)"
+
+
+SIGN = ("record", "promote", "rollback", "keygen", "doctor")
+
+
+@app.callback()
+def _without_key(context: typer.Context) -> None:
+    """A stage runs other people's files through other people's code: the signing key stays with those who sign."""
+    if context.invoked_subcommand not in SIGN:
+        drop_signing_key()
 
 
 def _params(path: Path):

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from onestep.redaction import SafeError
+
 SUFFIX = ".onestep-partial"  # of what is being written; of what is being replaced, `ASIDE`
 ASIDE = ".onestep-replaced"
 YOUNG_S = 10.0  # what was made this short a time ago may not be locked yet
@@ -53,11 +55,11 @@ _PATHS = {
 _MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc", "malloc of size")
 
 
-class StorageError(RuntimeError):
+class StorageError(SafeError):
     """Something could not be read or written; the message names it and says why."""
 
 
-class MachineFailed(RuntimeError):
+class MachineFailed(SafeError):
     """The machine failed, not the work: a child was killed, a disk is full, a program is missing. May go on later."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: the flow tries such a stage again

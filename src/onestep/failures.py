@@ -160,7 +160,7 @@ def _report(error: BaseException, words: Sequence[str]) -> str:
 
 def _without_secrets(text: str) -> str:
     try:
-        from onestep.registry.provenance import without_secrets
+        from onestep.redaction import without_secrets
 
         return without_secrets(text)
     except Exception:  # what tells of one failure must not fail by another
@@ -169,7 +169,7 @@ def _without_secrets(text: str) -> str:
 
 def _say(program: str, sentence: str, code: int) -> int:
     with suppress(OSError, ValueError):
-        print(f"{program}: {one_line(sentence)}", file=sys.stderr, flush=True)
+        print(f"{program}: {one_line(_without_secrets(sentence))}", file=sys.stderr, flush=True)
     return code
 
 

@@ -1,14 +1,19 @@
 import base64
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from onestep.registry.signing import (
     KEY_FILE,
     KEY_TEXT,
+    OWN_KEY,
     SignatureInvalid,
     SigningError,
     SigningKey,
@@ -80,7 +85,7 @@ def test_key_comes_from_file_variable_or_the_projects_own(
 ) -> None:
     assert find_key(tmp_path) is None
     (tmp_path / ".onestep").mkdir()
-    shutil.copyfile(tmp_path / "own", tmp_path / ".onestep/signing-key")
+    shutil.copy(tmp_path / "own", tmp_path / ".onestep/signing-key")
     monkeypatch.setenv(KEY_FILE, str(tmp_path / "other"))
     make_key(tmp_path / "other")
     other = find_key(tmp_path)
@@ -128,6 +133,97 @@ def test_trusted_keys_are_read_in_each_known_format(key: SigningKey, tmp_path: P
     "content", ["nothing", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"]
 )
 def test_what_is_no_key_is_refused_in_a_sentence(tmp_path: Path, content: str) -> None:
-    (tmp_path / "key").write_text(content)
+    write_private(tmp_path / "key", content)
     with pytest.raises(SigningError, match=r"key is not a private key: make one with onestep keygen"):
         find_key(tmp_path, tmp_path / "key")
+
+
+def write_private(path: Path, content: str) -> None:
+    path.write_text(content)
+    path.chmod(0o600)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o666, 0o601, 0o777])
+@pytest.mark.parametrize("way", ["option", "variable", "own"])
+def test_key_that_others_can_read_is_refused_with_the_command_that_mends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, way: str
+) -> None:
+    path = tmp_path / OWN_KEY
+    make_key(path)
+    path.chmod(mode)
+    if way == "variable":
+        monkeypatch.setenv(KEY_FILE, str(path))
+    with pytest.raises(SigningError) as refused:
+        find_key(tmp_path / "elsewhere" if way == "variable" else tmp_path, path if way == "option" else None)
+    assert f"is open to others (mode {mode:04o}): chmod 600 {path}" in str(refused.value)
+    path.chmod(0o400)
+    assert find_key(tmp_path) is not None
+
+
+def test_key_in_a_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / OWN_KEY
+    make_key(path)
+    path.parent.chmod(0o777)
+    with pytest.raises(SigningError, match=rf"can be written to by others \(mode 0777\).*chmod go-w {path.parent}"):
+        find_key(tmp_path)
+    path.parent.chmod(0o1777)
+    assert find_key(tmp_path) is not None, "in a sticky folder like /tmp others cannot replace it"
+
+
+def test_a_new_key_closes_the_folder_that_it_is_put_into(tmp_path: Path) -> None:
+    (tmp_path / ".onestep").mkdir()
+    (tmp_path / ".onestep").chmod(0o777)
+    make_key(tmp_path / OWN_KEY)
+    assert (tmp_path / ".onestep").stat().st_mode & 0o777 == 0o755
+    assert find_key(tmp_path) is not None
+
+
+def odd_key(kind: str, path: Path) -> None:
+    make_key(path.with_name("good"))
+    if kind == "link":
+        path.symlink_to("good")
+    elif kind == "link to an open key":
+        path.with_name("good").chmod(0o644)
+        path.symlink_to("good")
+    elif kind == "dangling":
+        path.symlink_to("away")
+    elif kind == "folder":
+        path.mkdir(mode=0o700)
+    elif kind == "pipe":
+        os.mkfifo(path, 0o600)
+    elif kind == "empty":
+        write_private(path, "")
+    elif kind == "public":
+        write_private(path, path.with_name("good.pub").read_text())
+    else:
+        made = rsa.generate_private_key(65537, 2048) if kind == "rsa" else Ed25519PrivateKey.generate()
+        lock = serialization.BestAvailableEncryption(b"x") if kind == "locked" else serialization.NoEncryption()
+        text = made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
+        write_private(path, text.decode())
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("link", None),
+        ("link to an open key", "is open to others"),
+        ("dangling", "is a link that leads nowhere"),
+        ("folder", "is a folder: name the key's own file"),
+        ("pipe", "is no regular file"),
+        ("empty", "is empty: make a key"),
+        ("public", "is a public key: name the private one"),
+        ("rsa", "is not an Ed25519 key"),
+        ("locked", "is locked by a passphrase"),
+    ],
+)
+def test_a_key_of_another_kind_is_refused_in_one_sentence(tmp_path: Path, kind: str, says: str | None) -> None:
+    path = tmp_path / OWN_KEY
+    path.parent.mkdir()
+    odd_key(kind, path)
+    if says is None:
+        assert find_key(tmp_path) is not None
+        return
+    with pytest.raises(SigningError, match=says) as refused:
+        find_key(tmp_path)
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from onestep.redaction import SafeError
 from onestep.storage import fetch, list_files, open_folder
 
 _FRAMES_AT_ONCE = 64
 
 
-class TextModelError(RuntimeError):
+class TextModelError(SafeError):
     """A folder is not a usable CLIP model; the message names it and the reason."""
 
 

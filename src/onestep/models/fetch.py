@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 
 from onestep.config import FetchSettings
+from onestep.redaction import SafeError
 from onestep.storage import fetch, list_files, open_folder, replacing_folder, sha256_folder
 
 _UNSAFE = re.compile(r"\.(bin|pt|pth|ckpt|pkl|pickle|py)$", re.IGNORECASE)
 
 
-class FetchRefused(RuntimeError):
+class FetchRefused(SafeError):
     """A folder was fetched but must not be used; the message says why."""
 
 

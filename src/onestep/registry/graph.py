@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onestep.redaction import SafeError
 from onestep.registry.repository import GitError, Repository
 from onestep.registry.rwlock import mend_rwlock
 from onestep.yaml_files import YamlError, parse_yaml, read_yaml, short
@@ -21,7 +22,7 @@ LOCK = "dvc.lock"
 _MOST_SAID = 400  # characters of what DVC says
 
 
-class GraphError(RuntimeError):
+class GraphError(SafeError):
     """The graph cannot be read, or lacks something that was asked for; the message names it."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onestep.redaction import without_home, without_secrets
 from onestep.registry.decision import DRIFT, VALIDATION, Decision
 from onestep.registry.recording import METRICS
 from onestep.storage import read_mapping, replacing
@@ -53,8 +54,8 @@ class Morning:
         """Say what came of the night; returns the headline."""
         if kind not in _KINDS:
             raise ValueError(f"{kind!r} is none of {', '.join(_KINDS)}")
-        self.kind, self.headline = kind, headline
-        return headline
+        self.kind, self.headline = kind, without_home(without_secrets(headline))
+        return self.headline
 
 
 def metric_rows(root: Path) -> list[dict[str, str]]:
@@ -89,6 +90,7 @@ def write_morning(page: Path, morning: Morning, root: Path | None) -> None:
     loader = jinja2.FileSystemLoader([here, here.parent / "data"])
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     judged = root is not None and morning.verdict is not None
+    morning.notes = [without_home(without_secrets(note)) for note in morning.notes]
     text = environment.get_template("morning.html.j2").render(
         night=morning,
         metrics=metric_rows(root) if judged and root else [],

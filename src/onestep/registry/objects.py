@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from onestep.redaction import SafeError
 from onestep.registry.graph import open_graph
 from onestep.storage import CHUNK_BYTES
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 DIRECTORY = ".dir"
 
 
-class ObjectError(RuntimeError):
+class ObjectError(SafeError):
     """An object is in no cache and no remote, or its bytes are not those that its name says."""
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from onestep.redaction import SafeError
 from onestep.registry.graph import artifact_path
 from onestep.registry.pin import PinnedChampion, read_pin
 from onestep.registry.repository import Repository
@@ -32,7 +33,7 @@ class Champion:
     sha256: str
 
 
-class ProductionError(RuntimeError):
+class ProductionError(SafeError):
     """The champion cannot be read or fetched; the message names the tag or file."""
 
 

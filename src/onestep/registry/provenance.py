@@ -13,6 +13,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from onestep.child_environment import FLOW_RUN
+from onestep.redaction import MARK, harmless, is_secret, without_secrets
 from onestep.registry import blobs, graph
 from onestep.registry.machine import environment, hardware, threads
 from onestep.registry.objects import Objects, open_objects
@@ -31,7 +33,6 @@ from onestep.registry.repository import Repository
 from onestep.yaml_files import parse_yaml, plain
 
 VALIDATION = "reports/validation.json"
-FLOW_RUN = "PREFECT__FLOW_RUN_ID"
 QUARANTINE = "quarantine.parquet"
 
 
@@ -117,21 +118,31 @@ def collect(
     return Collected(record, manifest, listed)
 
 
-def without_secrets(text: str) -> str:
-    """A command, path or setting without credentials in URLs, signed queries, and the folders of absolute paths."""
-    text = re.sub(r"(\w+://)[^/\s@'\"]+@", r"\1", text)
-    text = re.sub(r"(\w+://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)
-    return re.sub(r"(^|[\s='\"])/(?:[^\s'\"/]+/)+([^\s'\"/]*)", r"\1…/\2", text)
+def clean(value: Any, name: str = "") -> Any:
+    """A setting called `name` as a record holds it, which is JSON: what is harmless of it."""
+    return _clean(plain(value), name)
 
 
-def clean(value: Any) -> Any:
-    """A setting as a record holds it, which is JSON: without secrets in any of its strings."""
+def _clean(value: Any, name: str) -> Any:
+    if isinstance(value, str):
+        return harmless(value, name)
+    if isinstance(value, Mapping):
+        return {str(key): _clean(inner, str(key)) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_clean(inner, name) for inner in value]
+    return MARK if is_secret(name) and value is not None and not isinstance(value, bool) else value
+
+
+def as_first_recorded(value: Any) -> Any:
+    """A command, path or setting as the first records hold it: they left out less. For comparing, never for writing."""
     value = plain(value)
     if isinstance(value, str):
-        return without_secrets(value)
+        value = re.sub(r"(\w+://)[^/\s@'\"]+@", r"\1", value)
+        value = re.sub(r"(\w+://[^\s?'\"]+)\?[^\s'\"]*", r"\1", value)
+        return re.sub(r"(^|[\s='\"])/(?:[^\s'\"/]+/)+([^\s'\"/]*)", r"\1…/\2", value)
     if isinstance(value, Mapping):
-        return {str(key): clean(inner) for key, inner in value.items()}
-    return [clean(inner) for inner in value] if isinstance(value, list) else value
+        return {str(key): as_first_recorded(inner) for key, inner in value.items()}
+    return [as_first_recorded(inner) for inner in value] if isinstance(value, list) else value
 
 
 def stage_name(stage: Any, top: Path) -> str:
@@ -160,7 +171,7 @@ class _Reader:
             StageRecord(
                 name=without_secrets(stage_name(stage, Path(self._repo.root_dir))),
                 cmd=_command(stage),
-                params=clean(_params(stage)),
+                params={key: clean(value, key) for key, value in _params(stage).items()},
                 deps=[self._item(dep) for dep in stage.deps if not _is_params(dep)],
                 outs=outs[id(stage)],
             )
@@ -191,7 +202,7 @@ class _Reader:
         md5 = entry.hash_info.value if entry.hash_info else None
         size, files = (entry.meta.size, entry.meta.nfiles) if entry.meta else (None, None)
         if not entry.is_in_repo:
-            return Item(path=without_secrets(str(entry.def_path)), md5=md5, size=size, files=files, kept="outside")
+            return Item(path=harmless(str(entry.def_path)), md5=md5, size=size, files=files, kept="outside")
         path = Path(entry.fs_path).relative_to(self._repo.root_dir).as_posix()
         if hasattr(entry, "use_cache") and entry.use_cache and entry.stage.outs and entry in entry.stage.outs:
             self._hash(path, str(md5))
@@ -227,7 +238,7 @@ def _command(stage: Any) -> str | None:
     cmd = getattr(stage, "cmd", None)
     if cmd is None:
         return None
-    return without_secrets(cmd if isinstance(cmd, str) else " && ".join(cmd))
+    return harmless(cmd if isinstance(cmd, str) else " && ".join(cmd))
 
 
 def _sources(objects: Objects, stages: list[StageRecord], clips: str) -> list[dict[str, Any]]:
@@ -301,7 +312,7 @@ def _licences(repository: Repository, commit: str) -> list[Licence]:
                 path=entry["path"],
                 kind=entry.get("type"),
                 licence=str(licence) if licence else None,
-                source=without_secrets(str(source)) if source else None,
+                source=harmless(str(source)) if source else None,
             )
         )
     return found

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from onestep.redaction import SafeError
 from onestep.registry import graph, ledger
 from onestep.registry.attempts import PIN, due
 from onestep.registry.gates import VERDICT, read_verdict
@@ -30,7 +31,7 @@ from onestep.storage import sha256_file, sha256_folder
 METRICS = "reports/metrics.json"
 
 
-class NotReproduced(RuntimeError):
+class NotReproduced(SafeError):
     """The working copy is not what `dvc.lock` says, so no record of it would be true."""
 
     exit_code = 4

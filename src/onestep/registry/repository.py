@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onestep.redaction import SafeError
+
 NOBODY = ("-c", "user.name=onestep", "-c", "user.email=onestep@localhost")
 
 
-class GitError(RuntimeError):
+class GitError(SafeError):
     """A git command failed; the message holds what git said."""
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO, Any
 
+from onestep.redaction import SafeError
 from onestep.registry import graph
 from onestep.registry.repository import NOBODY, GitError, Repository
 
@@ -21,7 +22,7 @@ CACHE_LOCK = ".cache-lock"  # shared by runs, alone for whoever removes from the
 LINKS = ["reflink", "hardlink", "copy"]
 
 
-class RunError(RuntimeError):
+class RunError(SafeError):
     """A run's clone cannot be made or published; the message names what stands in the way."""
 
 
@@ -182,6 +183,8 @@ def _share_cache(run: Run) -> None:
         cache = str(cache_folder(repo))
         local = repo.config.read("local")
         remotes = {name: dict(entry) for name, entry in repo.config["remote"].items()}
+    own = run.root / ".dvc" / "config.local"
+    own.touch(mode=0o600)  # before it is filled: it may hold a bucket's credentials
     with graph.open_graph(run.root) as repo, repo.config.edit("local") as config:
         for section, entries in local.items():
             config.setdefault(section, {}).update(entries)
@@ -192,6 +195,7 @@ def _share_cache(run: Run) -> None:
             url = str(entry["url"])
             if "://" not in url:
                 config["remote"].setdefault(name, {})["url"] = str(Path(url).resolve())
+    own.chmod(0o600)
 
 
 def _bring_data(run: Run) -> None:

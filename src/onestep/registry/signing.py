@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import json
 import os
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,20 +21,16 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from onestep.child_environment import KEY_FILE, KEY_TEXT
+from onestep.registry.private_file import SigningError, close_folder, read_private
 from onestep.storage import replacing
 
-KEY_TEXT = "ONESTEP_SIGNING_KEY"
-KEY_FILE = "ONESTEP_SIGNING_KEY_FILE"
 OWN_KEY = ".onestep/signing-key"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 NAMESPACE = "git"
 _ALGORITHM = b"ssh-ed25519"
 _MAGIC = b"SSHSIG"
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
-
-
-class SigningError(RuntimeError):
-    """A key cannot be read, or a signature has no meaning; the message names the file or variable."""
 
 
 class SignatureInvalid(SigningError):
@@ -91,6 +88,7 @@ def make_key(path: Path) -> PublicKey:
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
     path.parent.mkdir(parents=True, exist_ok=True)
+    close_folder(path.parent)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as writer:
         writer.write(text)
     public = SigningKey(private).public
@@ -112,7 +110,7 @@ def find_key(root: Path, path: Path | None = None) -> SigningKey | None:
     if name := os.environ.get(KEY_FILE):
         return _read_key(Path(name))
     own = root / OWN_KEY
-    return _read_key(own) if own.is_file() else None
+    return _read_key(own) if os.path.lexists(own) else None
 
 
 def read_trusted(path: Path) -> list[PublicKey]:
@@ -240,19 +238,20 @@ def trusted(key: PublicKey | None, keys: Sequence[PublicKey]) -> bool:
 
 
 def _read_key(path: Path) -> SigningKey:
-    try:
-        return _parse_key(path.read_bytes(), str(path))
-    except OSError as error:
-        raise SigningError(f"the signing key {path} cannot be read: {error}") from error
+    return _parse_key(read_private(path), str(path))
 
 
 def _parse_key(data: bytes, where: str) -> SigningKey:
+    if not data.strip():
+        raise SigningError(f"{where} is empty: make a key with onestep keygen or ssh-keygen -t ed25519")
+    if re.match(rb"\s*(ssh-|ecdsa-|-----BEGIN (SSH2 |RSA )?PUBLIC KEY)", data):
+        raise SigningError(f"{where} is a public key: name the private one, whose file has no .pub")
     try:
         if b"OPENSSH PRIVATE KEY" in data:
             private: Any = serialization.load_ssh_private_key(data, password=None)
         else:
             private = serialization.load_pem_private_key(data, password=None)
-    except TypeError as error:
+    except TypeError as error:  # so cryptography says that a passphrase is missing
         raise SigningError(f"{where} is locked by a passphrase: use a key without one, kept as a secret") from error
     except Exception as error:  # cryptography's own kinds differ by the fault
         raise SigningError(

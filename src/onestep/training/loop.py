@@ -133,9 +133,7 @@ def run(method: Method, batches: Batches, plan: Plan, accelerator: Accelerator, 
     and `ResumeRefused` when the resume point is another run's.
     """
     point = ResumePoint(plan.stage, plan.request)
-    history, good = _restore(method, point, watch)
-    if accelerator.is_main_process:
-        point.bring_back(plan.curves, SHEETS)
+    history, good = _restore(method, point, watch, plan.curves if accelerator.is_main_process else None)
     live = _Curves(plan.curves, history) if accelerator.is_main_process else None
     if watch and not watch.looks:  # the start is a candidate too: a stage that does not help shall not harm
         _look(watch, 0, method)
@@ -266,9 +264,11 @@ def _copied(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, T
 
 
 def _restore(
-    method: Method, point: ResumePoint, watch: Watch | None
+    method: Method, point: ResumePoint, watch: Watch | None, curves: Path | None
 ) -> tuple[list[dict[str, float]], dict[str, dict[str, Tensor]]]:
-    """The history so far, and the last good state where a watch may need it."""
+    """The history so far, and the last good state where a watch may need it; the sheets so far lie in `curves` again."""
+    if curves:
+        point.bring_back(curves, SHEETS)
     found = point.load()
     if found is None:
         return [], _copied(_tensors(method)) if watch else {}

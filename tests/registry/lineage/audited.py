@@ -30,7 +30,7 @@ stages:
     deps: [make.py, constraints.txt, data/clips]
     params: [machine, train, odd.yaml: [odd]]
     outs: [models/onestep]
-    meta: {training: true}
+    meta: {training: true, environment: [WANDERING]}
   evaluate:
     cmd: python make.py evaluate models/onestep models/judge data/clips reports/metrics.json
     deps: [make.py, constraints.txt, models/onestep, models/judge, data/clips]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onestep.redaction import SafeError
 from onestep.registry.ledger import Entry
 from onestep.registry.lineage.records import Found
 from onestep.registry.objects import Objects
@@ -11,7 +12,7 @@ from onestep.registry.repository import Repository
 from onestep.registry.signing import PublicKey
 
 
-class Broken(RuntimeError):
+class Broken(SafeError):
     """Something is not as it was recorded; the message names it."""
 
 

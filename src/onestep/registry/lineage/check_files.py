@@ -1,14 +1,15 @@
 """Is every file what it was, in git, in `dvc.lock`, in the cache or a remote, and in the working copy?"""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
+from onestep.redaction import harmless
 from onestep.registry import blobs, graph
 from onestep.registry.attempts import PIN
 from onestep.registry.lineage.case import Broken, Case
 from onestep.registry.objects import ObjectError
-from onestep.registry.provenance import clean, without_secrets
+from onestep.registry.provenance import as_first_recorded, clean
 from onestep.registry.record import Item, from_lines, paths, sha256_of
 from onestep.storage import sha256_file
 from onestep.yaml_files import parse_yaml, plain
@@ -131,20 +132,29 @@ def _said(row: Mapping[str, Any] | None) -> str:
 def _require_locked(name: str, locked: Mapping[str, Any], stage: Mapping[str, Any]) -> None:
     cmd = locked.get("cmd")
     cmd = cmd if isinstance(cmd, str) or cmd is None else " && ".join(cmd)
-    if cmd is not None and without_secrets(cmd) != stage["cmd"]:
+    if cmd is not None and not _same(cmd, stage["cmd"]):
         raise Broken(f"{graph.LOCK}: the stage {name!r} has another command than the record")
     params = {key: value for group in locked.get("params", {}).values() for key, value in group.items()}
     for key in sorted({*params, *stage["params"]}):
-        if clean(params.get(key)) != plain(stage["params"].get(key)):
+        if not _same(params.get(key), stage["params"].get(key), key):
             raise Broken(f"{graph.LOCK}: the stage {name!r} ran with another {key} than the record says")
     for kind in ("deps", "outs"):
-        found = {without_secrets(entry["path"]): _hash(entry) for entry in locked.get(kind, [])}
         said = {entry["path"]: entry["md5"] for entry in stage[kind]}
+        found = {_recorded_path(entry["path"], said): _hash(entry) for entry in locked.get(kind, [])}
         for path in sorted({*found, *said}):
             if found.get(path) != said.get(path):
                 raise Broken(
                     f"{graph.LOCK}: {path} of the stage {name!r} is {found.get(path)}, recorded {said.get(path)}"
                 )
+
+
+def _same(locked: Any, recorded: Any, key: str = "") -> bool:
+    """Whether a record holds what the lock holds, as records leave out secrets now or as the first ones did."""
+    return plain(recorded) in (clean(locked, key), as_first_recorded(locked))
+
+
+def _recorded_path(locked: str, said: Container[str]) -> str:
+    return next((path for path in (locked, harmless(locked), as_first_recorded(locked)) if path in said), locked)
 
 
 def _hash(entry: Mapping[str, Any]) -> str | None:

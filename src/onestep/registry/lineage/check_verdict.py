@@ -5,10 +5,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
-from onestep.registry import blobs
+from onestep.child_environment import for_child
+from onestep.registry import blobs, graph
 from onestep.registry.lineage.case import Broken, Case
+from onestep.yaml_files import parse_yaml
 
 TIMEOUT_S = 600
 
@@ -25,6 +28,7 @@ def verdict_comes_out_again(case: Case) -> str:
     stage = record.producer(record.verdict.path)
     if stage is None or stage.cmd is None:
         raise Broken(f"no stage makes {record.verdict.path}, so it cannot be computed again")
+    command = _locked_command(case, stage.name) or stage.cmd
     with tempfile.TemporaryDirectory(prefix="onestep-verdict-") as name:
         folder = Path(name)
         export(case, folder)
@@ -34,7 +38,7 @@ def verdict_comes_out_again(case: Case) -> str:
         made = folder / record.verdict.path
         made.unlink(missing_ok=True)
         done = subprocess.run(
-            stage.cmd,
+            command,
             shell=True,
             cwd=folder,
             env=environment(folder),
@@ -52,6 +56,13 @@ def verdict_comes_out_again(case: Case) -> str:
     return f"{record.verdict.verdict}, computed again from {len(stage.deps)} files"
 
 
+def _locked_command(case: Case, stage: str) -> str | None:
+    """The command as `dvc.lock` has it, which is that of the record but for what a record leaves out."""
+    lock = parse_yaml(case.repository.read(case.record.run_commit, graph.LOCK), graph.LOCK)["stages"]
+    command = lock.get(stage, {}).get("cmd")
+    return " && ".join(command) if isinstance(command, list) else command
+
+
 def export(case: Case, folder: Path) -> None:
     """The files that git keeps of the run, as they were, and all of its code.
 
@@ -66,11 +77,14 @@ def export(case: Case, folder: Path) -> None:
         file.write_bytes(contents[blob])
 
 
-def environment(folder: Path, python: Path | None = None) -> dict[str, str]:
-    """The variables under which a stage's command finds the code in `folder` and the tools of an environment."""
+def environment(folder: Path, python: Path | None = None, named: Iterable[str] = ()) -> dict[str, str]:
+    """The variables under which a stage's command finds the code in `folder` and the tools of an environment.
+
+    named: those that the stage asks for beside what every stage gets; the signing key's are never among them.
+    """
     tools = (python or Path(sys.executable)).parent
     return {
-        **os.environ,
+        **for_child(named),
         "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": str(folder / "src"),
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -1,12 +1,15 @@
 """The environment that a run was made in: how this one differs from it, and how to build it again."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from onestep.child_environment import for_child
+from onestep.redaction import SafeError
 from onestep.registry.machine import installed
 from onestep.registry.record import Environment
 
@@ -18,7 +21,7 @@ _LIST = (
 )
 
 
-class EnvironmentFailed(RuntimeError):
+class EnvironmentFailed(SafeError):
     """An environment could not be built; the message holds what pip said."""
 
 
@@ -73,7 +76,8 @@ def _ask(python: Path) -> tuple[str, dict[str, str]]:
 
 
 def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    pip = [name for name in os.environ if name.startswith("PIP_")]
+    done = subprocess.run(command, env=for_child(pip), capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise EnvironmentFailed(f"{' '.join(command[:4])} failed: {said[-1] if said else done.returncode}")

@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from onestep.redaction import SafeError
 from onestep.registry import graph
 from onestep.registry.lineage import environments
 from onestep.registry.lineage.check_verdict import environment
@@ -31,7 +32,7 @@ EXIT_CODES: dict[Word, int] = {"identical": 0, "within tolerance": 7, "different
 TRAINING = "training"
 
 
-class ReproduceFailed(RuntimeError):
+class ReproduceFailed(SafeError):
     """The run could not be made again, so nothing is said about it; the message names the stage or file."""
 
     exit_code = 1
@@ -85,12 +86,13 @@ def reproduce(
             python = environments.build(found.record.environment, work / "environment", project)
         differs = environments.differences(found.record.environment, python if rebuild else None)
         say(_environment_sentence(differs))
-        stages = forced(found.record, _meta(project), whole)
+        meta = _meta(project)
+        stages = forced(found.record, meta, whole)
         say(f"running by force: {', '.join(stage.name for stage in stages)}")
         with open_objects(root) as objects:
             _fetch_inputs(objects, found.record, stages, project)
             for stage in stages:
-                _run(stage, project, python)
+                _run(stage, project, python, meta.get(stage.name, {}).get("environment") or ())
             return _compare(objects, found, stages, project, differs, tolerance, work)
 
 
@@ -137,7 +139,8 @@ def _clone(repository: Repository, record: Record, target: Path) -> Path:
     project = target / prefix
     local = repository.root / ".dvc" / "config.local"
     if local.is_file():
-        shutil.copyfile(local, project / ".dvc" / "config.local")
+        shutil.copy(local, project / ".dvc" / "config.local")
+        (project / ".dvc" / "config.local").chmod(0o600)  # it may hold a bucket's credentials
     return project
 
 
@@ -169,9 +172,13 @@ def _fetch_inputs(objects: Objects, record: Record, stages: list[StageRecord], p
             objects.fetch(str(out.md5), project / out.path)
 
 
-def _run(stage: StageRecord, project: Path, python: Path) -> None:
+def _run(stage: StageRecord, project: Path, python: Path, named: Iterable[str]) -> None:
+    try:
+        variables = environment(project, python, named)
+    except (ValueError, TypeError) as error:
+        raise ReproduceFailed(f"dvc.yaml: meta.environment of the stage {stage.name!r}: {error}") from error
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", "--no-run-cache", "--no-commit"]
-    done = subprocess.run([*command, stage.name], cwd=project, env=environment(project, python), check=False)
+    done = subprocess.run([*command, stage.name], cwd=project, env=variables, check=False)
     if done.returncode:
         raise ReproduceFailed(f"the stage {stage.name!r} failed at {stage.cmd!r}: its own lines above say why")
 
