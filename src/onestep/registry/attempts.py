@@ -119,7 +119,8 @@ def due(root: Path, entries: Sequence[Entry], run: str | None = None, verdict: s
     candidate = _attempt_of(root, pin.comparison, pin.alpha, champion_tag, pin.seed)
     if not entries:
         if pin.comparison != 1 or pin.ledger != ledger.GENESIS:
-            raise LedgerMoved(f"{PIN} belongs to a ledger that is not here: run git fetch origin ledger:ledger")
+            remote = Repository(root).remote()
+            raise LedgerMoved(f"{PIN} belongs to a ledger that is not here: run git fetch {remote} ledger:ledger")
         return [candidate.model_copy(update={"run": run}), closing]
     _require_current(entries, pin)
     entered = next(a for a in of_kind(entries, Attempt) if a.comparison == pin.comparison)

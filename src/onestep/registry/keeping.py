@@ -24,7 +24,7 @@ def collect_garbage(root: Path, cloud: bool = False, dry: bool = False) -> list[
     for found in runs:
         if repository.resolve(f"{found.record.run_commit}^{{commit}}") is None:
             raise KeepingRefused(f"the commit of {found.title} is not here: run git fetch --tags, or remove the run")
-    remote = repository.git("for-each-ref", "--format=%(refname)", "refs/remotes/*/runs/*").splitlines()
+    remote = repository.refs("%(refname)", *repository.on_remotes("runs/"))
     with graph.open_graph(root) as repo:
         repo.gc(
             workspace=True,

@@ -336,7 +336,7 @@ def _tip(repository: Repository) -> str | None:
 
 
 def _remote_tips(repository: Repository) -> dict[str, str]:
-    listed = repository.git("for-each-ref", "--format=%(refname) %(objectname)", "refs/remotes/*/ledger")
+    listed = repository.refs("%(refname) %(objectname)", *repository.on_remotes("ledger"))
     return dict(line.split(" ", 1) for line in listed.splitlines())
 
 

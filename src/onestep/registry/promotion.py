@@ -158,7 +158,7 @@ def merge(root: Path, branch: str) -> None:
     head, target = top.head(), top.git("rev-parse", "--verify", f"refs/heads/{branch}^{{commit}}")
     if top.git("merge-base", head, target) != head:
         raise PromotionRefused(f"your branch has moved on since {branch} started from it: run git merge {branch}")
-    paths = [path for path in top.git("diff", "--name-only", "-z", head, target).split("\0") if path]
+    paths = [path for path in top.git("diff", "--name-only", "--no-renames", "-z", head, target).split("\0") if path]
     commits = [head, *top.git("rev-list", f"{head}..{target}").split()]
     for path in paths:
         theirs = {_blob(top, commit, path) for commit in commits}

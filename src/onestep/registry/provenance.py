@@ -286,8 +286,9 @@ def _dirty(repository: Repository, run: Run, stages: list[StageRecord]) -> list[
     Those that the run depends on are in the run's commit as they were; the others took no part in it.
     """
     made = {out.path for stage in stages for out in stage.outs} | {graph.LOCK}
-    changed = repository.git("diff", "--name-only", "--relative", "-z", run.source_commit, "--").split("\0")
-    added = repository.git("diff", "--name-only", "--relative", "-z", run.source_commit, run.commit, "--").split("\0")
+    names = ("diff", "--name-only", "--no-renames", "--relative", "-z", run.source_commit)
+    changed = repository.git(*names, "--").split("\0")
+    added = repository.git(*names, run.commit, "--").split("\0")
     return sorted(path for path in {*changed, *added} - {""} if path not in made and not path.endswith(".gitignore"))
 
 

@@ -14,7 +14,7 @@ from onestep.registry.attempts import override
 from onestep.registry.ledger import LedgerMoved
 from onestep.registry.pin import Pin
 from onestep.registry.promotion import Promotion, PromotionRace, PromotionRefused, merge
-from onestep.registry.repository import GitError, Repository
+from onestep.registry.repository import GitError, PushRefused, Repository
 from onestep.registry.runs import Run, RunError
 from onestep.registry.tried import enter
 
@@ -44,15 +44,18 @@ def refresh(run: Run) -> None:
 def enter_and_publish(run: Run, settings: GateSettings, judge: str | None) -> Pin:
     """Enter this run's attempt in the upstream's ledger, before there is a result that anybody could see.
 
-    Raises `LedgerMoved` when others were faster three times, `RunError` when the upstream cannot be reached.
+    Raises `LedgerMoved` when others were faster three times, `RunError` when the upstream cannot be reached or refuses.
     """
     for _ in range(TIMES):
         refresh(run)
         pin = enter(run.root, settings, judge)
-        with suppress(GitError):
+        try:
             _push(run, _LEDGER)
             return pin
-    raise LedgerMoved(f"the ledger of {run.upstream} takes no entry: other runs were faster, or it cannot be written")
+        except GitError as error:
+            if not _stale(error):
+                raise RunError(f"the attempt was not entered in the ledger: {error}") from error
+    raise LedgerMoved(f"the ledger of {run.upstream} takes no entry: other runs were faster, {TIMES} times")
 
 
 def publish_refusal(run: Run, reason: str) -> None:
@@ -75,7 +78,7 @@ def publish(run: Run, branch: str) -> None:
     try:
         _push(run, f"refs/heads/{branch}:refs/heads/{branch}", _LEDGER)
     except GitError as error:
-        if _upstreams_ledger_is_ahead(run):
+        if _stale(error) and _upstreams_ledger_is_ahead(run):
             raise LedgerMoved(f"{branch} was not published: another run was entered in the ledger meanwhile") from error
         raise RunError(f"{branch} was not published, and no ref has moved: {error}") from error
 
@@ -92,8 +95,8 @@ def publish_promotion(run: Run, promotion: Promotion) -> None:
     try:
         _push(run, *refs)
     except GitError as error:
-        taken = [tag for tag in tags if _has(run, f"refs/tags/{tag}")]
-        if taken or _upstreams_ledger_is_ahead(run):
+        taken = [tag for tag in tags if _stale(error) and _has(run, f"refs/tags/{tag}")]
+        if taken or (_stale(error) and _upstreams_ledger_is_ahead(run)):
             what = f"{run.upstream} has {', '.join(taken)} already" if taken else "the ledger has moved"
             raise PromotionRace(f"another run was faster: {what}; nothing was changed by this one") from error
         raise RunError(f"{promotion.version_tag} was not published, and no ref has moved: {error}") from error
@@ -128,7 +131,12 @@ def offer(run: Run, branch: str, into: str) -> Offer:
 
 
 def _push(run: Run, *refs: str) -> None:
-    Repository(run.root).git("push", "--quiet", "--atomic", "origin", *refs)
+    Repository(run.root).push(*refs)
+
+
+def _stale(error: GitError) -> bool:
+    """Whether the server refused only because it has something newer: then others were faster."""
+    return isinstance(error, PushRefused) and error.stale
 
 
 def _has(run: Run, ref: str) -> bool:
@@ -156,6 +164,8 @@ def _merged(repository: Repository, theirs: str, ours: str, message: str) -> str
     try:
         tree = repository.git("merge-tree", "--write-tree", "--name-only", theirs, ours).splitlines()[0]
     except GitError as error:
+        if error.code != 1:
+            raise
         raise GitError("both changed the same lines") from error
     return repository.git("commit-tree", tree, "-p", theirs, "-p", ours, "-F", "-", stdin=message)
 

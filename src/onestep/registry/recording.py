@@ -208,7 +208,7 @@ def _known(repository: Repository, candidate: Candidate, entries: Sequence[Entry
 def _recorded_on(repository: Repository, run: str) -> Found | None:
     """The newest record on the run's branch; commits after it only move the pin."""
     name = f"runs/{run}"
-    tip = repository.resolve(f"refs/heads/{name}") or repository.resolve(f"refs/remotes/origin/{name}")
+    tip = repository.branch(name)
     if tip is None:
         return None
     path = f"./{paths(MODEL)['envelope']}"

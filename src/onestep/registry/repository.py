@@ -4,19 +4,20 @@ Nothing here touches `HEAD`, the index or the working tree of the repository tha
 """
 
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onestep.redaction import SafeError
+from onestep.registry.git_failures import GitError, GitUnusable, PushRefused, failure, not_started, push_refused
+from onestep.registry.git_process import AS_BYTES, git_environment, settings
 
+_WHOLE = ("-c", "core.sparseCheckout=false", "-c", "index.sparse=false")  # records are of the whole project
 NOBODY = ("-c", "user.name=onestep", "-c", "user.email=onestep@localhost")
-
-
-class GitError(SafeError):
-    """A git command failed; the message holds what git said."""
+ORIGIN = "origin"
+__all__ = ["NOBODY", "ORIGIN", "GitError", "GitUnusable", "PushRefused", "RefUpdate", "Repository", "git_environment"]
 
 
 @dataclass(frozen=True)
@@ -41,32 +42,69 @@ class Repository:
 
     def git(self, *arguments: str, stdin: str | bytes | None = None, env: Mapping[str, str] | None = None) -> str:
         """Standard output of one git command, without the last newline; raises `GitError`."""
-        return self.git_bytes(*arguments, stdin=stdin, env=env).decode().rstrip("\n")
+        return self.git_bytes(*arguments, stdin=stdin, env=env).decode(errors="surrogateescape").rstrip("\n")
 
     def git_bytes(
         self, *arguments: str, stdin: str | bytes | None = None, env: Mapping[str, str] | None = None
     ) -> bytes:
         """The same as `git`, byte for byte."""
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=self.root,
-            input=stdin.encode() if isinstance(stdin, str) else stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            env={**os.environ, "LC_ALL": "C", **(env or {})},
-            check=False,
-        )
+        done = self._run(arguments, stdin, env)
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
-            raise GitError(f"git {' '.join(arguments[:3])} in {self.root}: {said}")
+            raise failure(self.root, arguments, done.returncode, done.stderr.decode(errors="replace"))
         return done.stdout
 
     def resolve(self, revision: str) -> str | None:
-        """The object that a revision names, or null when there is none."""
-        try:
-            return self.git("rev-parse", "--quiet", "--verify", "--end-of-options", revision)
-        except GitError:
-            return None
+        """The object that a revision names, or null when there is none; raises `GitError` where git cannot look."""
+        question = ("rev-parse", "--quiet", "--verify", "--end-of-options", revision)
+        done = self._run(question)
+        if done.returncode == 0:
+            return done.stdout.decode().strip()
+        if done.returncode != 1 or re.search(rb"^(fatal|error):", done.stderr, flags=re.MULTILINE):
+            raise failure(self.root, question, done.returncode, done.stderr.decode(errors="replace"))
+        return None
+
+    def remotes(self) -> list[str]:
+        """The names of the remotes, whatever they are called; `origin` first, then by name."""
+        return sorted(self.git("remote").splitlines(), key=lambda name: (name != ORIGIN, name))
+
+    def remote(self) -> str:
+        """What to call the remote in a command for people: the first, `origin` where there is none yet."""
+        return next(iter(self.remotes()), ORIGIN)
+
+    def branch(self, name: str) -> str | None:
+        """The commit of a branch here, else of a remote's branch of that name; null where there is neither."""
+        for ref in (f"refs/heads/{name}", *self.on_remotes(name)):
+            if commit := self.resolve(f"{ref}^{{commit}}"):
+                return commit
+        return None
+
+    def on_remotes(self, name: str) -> list[str]:
+        """The refs that a branch (or a folder of branches, `runs/`) has on every remote, there or not."""
+        return [f"refs/remotes/{remote}/{name}" for remote in self.remotes()]
+
+    def refs(self, format: str, *patterns: str) -> str:
+        """What `git for-each-ref` prints of these patterns; nothing without any."""
+        return self.git("for-each-ref", f"--format={format}", *patterns) if patterns else ""
+
+    def clone(self, source: str, target: Path, *options: str) -> "Repository":
+        """Clone without a checkout, hooks or conversions of bytes; the remote is `origin`, whatever the person's setting."""
+        fixed = (*settings({"core.hooksPath": os.devnull}), *AS_BYTES)
+        self.git(
+            *("clone", "--quiet", "--no-checkout", "--origin", ORIGIN, "--template="),
+            *(f"--config={word}" for word in fixed if word != "-c"),
+            *(*options, "--", source, str(target)),
+        )
+        return Repository(target)
+
+    def push(self, *refs: str) -> None:
+        """Push refs to `origin`, all or none. Raises `PushRefused` where the server says no, else `GitError`."""
+        arguments = ("push", "--quiet", "--porcelain", "--atomic", ORIGIN, *refs)
+        done = self._run(arguments)
+        if done.returncode:
+            said = done.stderr.decode(errors="replace")
+            where = self.git("remote", "get-url", ORIGIN)
+            refused = push_refused(where, done.stdout.decode(errors="replace"), said)
+            raise refused or failure(self.root, arguments, done.returncode, said)
 
     def head(self) -> str:
         """The commit the user stands on; raises `GitError` before the first commit."""
@@ -81,7 +119,7 @@ class Repository:
 
     def tags(self, pattern: str) -> list[str]:
         """Names of the tags that match a glob, sorted by name."""
-        return self.git("tag", "--list", pattern).splitlines()
+        return self.refs("%(refname:lstrip=2)", f"refs/tags/{pattern}").splitlines()
 
     def tag_message(self, tag: str) -> str:
         """The message of an annotated tag; the empty string for a plain one."""
@@ -96,9 +134,10 @@ class Repository:
         """
         with tempfile.TemporaryDirectory(prefix="onestep-index-") as folder:
             env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-            self.git("read-tree", base, env=env)
+            self.git(*_WHOLE, "read-tree", base, env=env)
             listed = "\0".join(f":(literal){path}" for path in self._not_ignored(paths))
-            self.git("add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul", stdin=listed, env=env)
+            add = ("add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul")
+            self.git(*_WHOLE, *AS_BYTES, *add, stdin=listed, env=env)
             return self.git("write-tree", env=env)
 
     def tree_with(self, base: str, path: str, content: bytes) -> str:
@@ -135,10 +174,29 @@ class Repository:
         lines = ["start", *(update.line for update in updates), "prepare", "commit"]
         self.git("update-ref", "--stdin", stdin="\n".join(lines) + "\n")
 
+    def _run(
+        self, arguments: Sequence[str], stdin: str | bytes | None = None, env: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[bytes]":
+        try:
+            return subprocess.run(
+                ["git", *settings(), *arguments],
+                cwd=self.root,
+                input=stdin.encode(errors="surrogateescape") if isinstance(stdin, str) else stdin,
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                env={**git_environment(), **(env or {})},
+                check=False,
+            )
+        except OSError as error:
+            raise not_started(self.root, error) from error
+
     def _not_ignored(self, paths: Iterable[str]) -> list[str]:
         listed = sorted(paths)
         try:
-            ignored = self.git("check-ignore", "-z", "--stdin", stdin="\0".join(listed)).split("\0")
+            question = ("check-ignore", "-z", "--stdin")
+            ignored = self.git(*AS_BYTES, *question, stdin="\0".join(listed)).split("\0")
+        except GitUnusable:
+            raise
         except GitError:
             return listed
         return [path for path in listed if path not in set(ignored)]

@@ -72,9 +72,8 @@ def open_run(
         (folder / ".gitignore").write_text("*\n")
     using = _lock(folder / CACHE_LOCK, shared=True)
     try:
-        Repository(folder).git("clone", "--quiet", "--no-checkout", source, str(clone))
+        cloned = Repository(folder).clone(source, clone)
         lock = _lock(clone / ".git" / "onestep.lock")
-        cloned = Repository(clone)
         commit = _commit_of(cloned, revision, source)
         cloned.git("checkout", "--quiet", "--detach", commit)
         _same_person(repository, cloned)
@@ -150,7 +149,7 @@ def _asked(repository: Repository, *question: str) -> str:
     try:
         return repository.git(*question)
     except GitError as error:
-        raise RunError(f"{repository.root} is not in a git repository: {error}") from error
+        raise RunError(str(error)) from error
 
 
 def _commit_of(clone: Repository, revision: str, source: str) -> str:

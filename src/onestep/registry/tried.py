@@ -98,10 +98,7 @@ def pin_champion(root: Path) -> bool:
 def clips_of_last_attempt(root: Path, found: Sequence[Tried]) -> "pd.DataFrame | None":
     """The index of the clips that the newest recorded attempt learned from, else the champion's; null without either."""
     repository = Repository(root)
-    names = [
-        f"{where}/runs/{each.run}" for each in found if each.run for where in ("refs/heads", "refs/remotes/origin")
-    ]
-    commits = [commit for name in names if (commit := repository.resolve(f"{name}^{{commit}}"))]
+    commits = [commit for each in found if each.run and (commit := repository.branch(f"runs/{each.run}"))]
     now = champion(root)
     if not commits and now is not None:
         commits = [now.commit]

@@ -119,9 +119,8 @@ def _carried(case: Case) -> dict[str, str]:
     for tag in (*repository.tags(f"{model}@*"), *repository.tags(f"{model}#*")):
         if head := ledger.carried_head(repository.tag_message(tag)):
             found[tag] = head
-    patterns = ["refs/heads/runs/", "refs/remotes/*/runs/*"]
     format_ = "%(refname)%00%(contents)%00%01"
-    listed = repository.git("for-each-ref", f"--format={format_}", *patterns)
+    listed = repository.refs(format_, "refs/heads/runs/", *repository.on_remotes("runs/"))
     for entry in listed.split("\0\1"):
         ref, _, message = entry.strip("\n").partition("\0")
         if head := ledger.carried_head(message):

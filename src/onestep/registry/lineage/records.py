@@ -102,10 +102,9 @@ def _resolve(repository: Repository, name: str) -> tuple[str, str]:
         if now is not None:
             return now.version_tag, now.commit
     for where in (name, f"{RUNS}{name}"):
-        for ref in (f"refs/tags/{where}", f"refs/heads/{where}", f"refs/remotes/origin/{where}"):
-            commit = repository.resolve(f"{ref}^{{commit}}")
-            if commit:
-                return where, commit
+        commit = repository.resolve(f"refs/tags/{where}^{{commit}}") or repository.branch(where)
+        if commit:
+            return where, commit
     runs = everything(repository.root, name)
     if runs:
         return runs[-1].title, runs[-1].commit
@@ -121,8 +120,7 @@ def _names(repository: Repository, model: str) -> Iterator[tuple[str, str]]:
     for tag in repository.tags(f"{model}@v*"):
         if commit := repository.resolve(f"refs/tags/{tag}^{{commit}}"):
             yield tag, commit
-    patterns = ["refs/heads/runs/", "refs/remotes/*/runs/*"]
-    listed = repository.git("for-each-ref", "--format=%(refname) %(objectname)", *patterns)
+    listed = repository.refs("%(refname) %(objectname)", f"refs/heads/{RUNS}", *repository.on_remotes(RUNS))
     for line in listed.splitlines():
         ref, commit = line.split(" ", 1)
         yield RUNS + ref.rpartition(RUNS)[2], commit

@@ -134,8 +134,8 @@ def _clone(repository: Repository, record: Record, target: Path) -> Path:
     """A clone at the run's commit, in which the project's folder lies where it does here."""
     top = repository.git("rev-parse", "--show-toplevel")
     prefix = repository.git("rev-parse", "--show-prefix")
-    repository.git("clone", "--quiet", "--shared", "--no-checkout", top, str(target))
-    Repository(target).git("-c", "advice.detachedHead=false", "checkout", "--quiet", "--detach", record.run_commit)
+    clone = repository.clone(top, target, "--shared")
+    clone.git("checkout", "--quiet", "--detach", record.run_commit)
     project = target / prefix
     local = repository.root / ".dvc" / "config.local"
     if local.is_file():
