@@ -9,19 +9,22 @@ import resource
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
+import ffmpeg
 import imageio_ffmpeg
 
 from onestep.storage import MachineFailed, replacing
 from onestep.video_errors import VideoError, blaming
 
+Options = Mapping[str, str | int]  # of ffmpeg's output, by name without the dash
 SCALER = "bicubic+accurate_rnd+full_chroma_int+bitexact"
-_BITEXACT = ("-fflags", "+bitexact", "-map_metadata", "-1", "-threads", "1")
-GIF = ("-f", "gif", "-loop", "0", *_BITEXACT)
+_BITEXACT: Options = {"fflags": "+bitexact", "map_metadata": -1, "threads": 1}
+GIF: Options = {"format": "gif", "loop": 0, **_BITEXACT}
+_QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error", "-filter_threads", "1", "-filter_complex_threads", "1")
 _STOPPED_BY_ITSELF = {"SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL", "SIGBUS", "SIGSYS", "SIGTRAP"}
 _ENDED_FROM_OUTSIDE = 255  # ffmpeg's own exit status after SIGTERM or SIGINT
 _MACHINE = re.compile(
@@ -30,10 +33,16 @@ _MACHINE = re.compile(
 )
 
 
-def h264(crf: int) -> tuple[str, ...]:
+def h264(crf: int) -> Options:
     """Output options for H.264 in MP4; crf: quality, 0 to 51, lower is better and larger."""
-    options = ("-f", "mp4", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", str(crf), "-movflags", "+faststart")
-    return (*options, "-flags:v", "+bitexact", "-sws_flags", SCALER, *_BITEXACT)
+    options: Options = {
+        "format": "mp4",
+        "vcodec": "libx264",
+        "pix_fmt": "yuv420p",
+        "crf": crf,
+        "movflags": "+faststart",
+    }
+    return {**options, "flags:v": "+bitexact", "sws_flags": SCALER, **_BITEXACT}
 
 
 def ffmpeg_executable() -> str:
@@ -50,7 +59,7 @@ def encode(
     size: tuple[int, int],
     fps: float,
     path: Path,
-    options: Sequence[str],
+    options: Options,
     about: str | None = None,
 ) -> None:
     """Encode raw frames, one after the other, into `path`.
@@ -60,21 +69,13 @@ def encode(
     full.
     """
     name = about or str(path)
-    command = [ffmpeg_executable(), "-hide_banner", "-nostdin", "-loglevel", "error", "-filter_threads", "1"]
-    command += [
-        "-filter_complex_threads",
-        "1",
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        pixels,
-        "-video_size",
-        f"{size[0]}x{size[1]}",
-    ]
-    command += ["-framerate", str(Fraction(fps)), "-i", "pipe:", *options]
+    source = ffmpeg.input(
+        "pipe:", format="rawvideo", pix_fmt=pixels, s=f"{size[0]}x{size[1]}", framerate=str(Fraction(fps))
+    )
     with blaming(str(path), "cannot be written", "not transcodable"), replacing(path.absolute()) as partial:
         with tempfile.TemporaryFile() as words:
-            code = _feed([*command, "-y", f"file:{partial}"], frames, words.fileno())
+            command = source.output(f"file:{partial}", **options).global_args(*_QUIET).overwrite_output()
+            code = _feed(command.compile(cmd=ffmpeg_executable()), frames, words.fileno())
             words.seek(0)
             said = words.read(1 << 16).decode(errors="replace").strip().splitlines()
         if code or not partial.stat().st_size:

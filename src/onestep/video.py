@@ -58,7 +58,7 @@ def write_gif(frames: np.ndarray, path: Path, fps: float) -> None:
     _check_frames(frames, path)
     graph = "split[a][b];[b]palettegen[palette];[a][palette]paletteuse=dither=none"
     size = (frames.shape[2], frames.shape[1])
-    encode([frames.tobytes()], "rgb24", size, fps, path, ("-filter_complex", graph, *GIF))
+    encode([frames.tobytes()], "rgb24", size, fps, path, {"filter_complex": graph, **GIF})
 
 
 def probe(path: Path) -> VideoInfo:
@@ -116,7 +116,7 @@ def _cut(source: Path, film: Film, numbers: list[int], target: Path, framing: Fr
     except VideoError as error:
         raise VideoError(f"{source}: {error}", error.reason) from error
     pixels = raw_pixels(itertools.chain([first], frames), signal.pixels)
-    options = ("-vf", ",".join(filters), "-frames:v", str(len(numbers)), *h264(framing.crf))
+    options = {"vf": ",".join(filters), "frames:v": len(numbers), **h264(framing.crf)}
     encode(pixels, signal.pixels, (first.width, first.height), framing.fps, target, options, str(source))
 
 
