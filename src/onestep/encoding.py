@@ -24,6 +24,7 @@ Options = Mapping[str, str | int]  # of ffmpeg's output, by name without the das
 SCALER = "bicubic+accurate_rnd+full_chroma_int+bitexact"
 _BITEXACT: Options = {"fflags": "+bitexact", "map_metadata": -1, "threads": 1}
 GIF: Options = {"format": "gif", "loop": 0, **_BITEXACT}
+_TARGET = "file:target"  # stands for the path, which need not be UTF-8 and ffmpeg-python takes no other
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error", "-filter_threads", "1", "-filter_complex_threads", "1")
 _STOPPED_BY_ITSELF = {"SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL", "SIGBUS", "SIGSYS", "SIGTRAP"}
 _ENDED_FROM_OUTSIDE = 255  # ffmpeg's own exit status after SIGTERM or SIGINT
@@ -74,8 +75,9 @@ def encode(
     )
     with blaming(str(path), "cannot be written", "not transcodable"), replacing(path.absolute()) as partial:
         with tempfile.TemporaryFile() as words:
-            command = source.output(f"file:{partial}", **options).global_args(*_QUIET).overwrite_output()
-            code = _feed(command.compile(cmd=ffmpeg_executable()), frames, words.fileno())
+            stream = source.output(_TARGET, **options).global_args(*_QUIET).overwrite_output()
+            command = stream.compile(cmd=ffmpeg_executable())
+            code = _feed([f"file:{partial}" if word == _TARGET else word for word in command], frames, words.fileno())
             words.seek(0)
             said = words.read(1 << 16).decode(errors="replace").strip().splitlines()
         if code or not partial.stat().st_size:
