@@ -486,7 +486,9 @@ def test_every_block_is_typed_read_or_listed_and_all_that_is_listed_is_there() -
     assert {block.page for block in all_blocks("sh")} <= set(TYPED)
 
 
-@pytest.mark.parametrize(("page", "language", "start", "check"), READ, ids=lambda value: getattr(value, "__name__", str(value))[:30])
+@pytest.mark.parametrize(
+    ("page", "language", "start", "check"), READ, ids=lambda value: getattr(value, "__name__", str(value))[:30]
+)
 def test_a_block_that_is_not_typed_says_what_is_so(
     page: str, language: str, start: str, check: Callable[[Block, Path], None] | str, tmp_path: Path
 ) -> None:

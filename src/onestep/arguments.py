@@ -61,9 +61,9 @@ def output_place(help: str, *names: str, option: bool = True) -> Any:
 
 def source_url(help: str) -> Any:
     """A folder to read, by its path or any fsspec URL."""
-    check = _input(folder=True)
+    check = _input(folder=True, weights=False)
     parser = lambda value: value if "://" in str(value) else str(check(value))  # noqa: E731
-    return _info(False, help, parser, {"metavar": "FOLDER_OR_URL"})
+    return _info(False, help, parser, {"metavar": "FOLDER_OR_URL", "callback": _noting("inputs")})
 
 
 def require_text(words: list[str]) -> None:
@@ -112,7 +112,7 @@ def _text(value: Any) -> str:
     return text
 
 
-def _input(folder: bool) -> Callable[[Any], Path]:
+def _input(folder: bool, weights: bool = True) -> Callable[[Any], Path]:
     def parsed(value: Any) -> Path:
         path = _path(value)
         found = _stat(path)
@@ -121,11 +121,13 @@ def _input(folder: bool) -> Callable[[Any], Path]:
                 raise typer.BadParameter(f"{_short(path)} is a link to what does not exist")
         elif folder and not stat.S_ISDIR(found.st_mode):
             raise typer.BadParameter(f"{_short(path)} is not a folder: give the folder")
+        elif folder and path.resolve() == path.resolve().parent:
+            raise typer.BadParameter(f"{_short(path)} is the root of all files: give the folder itself")
         elif not folder:
             _require_regular(path, found)
         if found is not None and not os.access(path, os.R_OK | (os.X_OK if folder else 0)):
             raise typer.BadParameter(f"{_short(path)} cannot be read: permission denied")
-        if found is not None and folder:
+        if found is not None and folder and weights:
             from onestep.weights import require_whole
 
             require_whole(path)
@@ -176,6 +178,8 @@ def _require_regular(path: Path, found: os.stat_result) -> None:
 
 
 def _require_writable(path: Path) -> None:
+    if path.resolve() == path.resolve().parent:
+        raise typer.BadParameter(f"{_short(path)} is the root of all files: give a place of its own")
     place = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not place.is_dir():
         raise typer.BadParameter(f"{_short(path)} cannot be written: {_short(place)} is not a folder")
@@ -191,8 +195,11 @@ def _noting(kind: str) -> Callable[[typer.Context, Any], Any]:
     def noted(context: typer.Context, value: Any) -> Any:
         known = context.meta.setdefault(kind, [])
         known += value if isinstance(value, list | tuple) else [] if value is None else [value]
+        places = [Path(place).resolve() for place in context.meta.get("outputs", [])]
+        if len(set(places)) < len(places):
+            raise typer.BadParameter(f"{_short(value)} is given for another result too: give each a place of its own")
         for output in context.meta.get("outputs", []):
-            for given in context.meta.get("inputs", []):
+            for given in (path for path in context.meta.get("inputs", []) if "://" not in str(path)):
                 if Path(given).resolve().is_relative_to(Path(output).resolve()):
                     raise typer.BadParameter(
                         f"{_short(output)} would replace {_short(given)}, which is read: give another place"

@@ -9,13 +9,19 @@ from onestep.storage import StorageError, reading
 
 _MOST_HEADER = 100 << 20  # bytes, as the format has it
 _MOST_JSON = 8 << 20  # larger ones are tokenizers, and left to them
+_DEEPEST, _MOST_FILES = 2, 10_000  # a pipeline is two levels deep; what is larger is no model
 _AGAIN = "make or fetch it again"
 
 
 def require_whole(folder: Path) -> None:
-    """Return when every `.safetensors` and `.json` file in a folder can be read; raises `StorageError` that names the first."""
+    """Return when every `.safetensors` and `.json` file of a model can be read; raises `StorageError` that names the first."""
+    seen = 0
     for top, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        deep = len(Path(top).parts) - len(folder.parts) >= _DEEPEST
+        folders[:] = [] if deep else sorted(name for name in folders if not name.startswith("."))
+        seen += len(names)
+        if seen > _MOST_FILES:
+            return
         for path in (Path(top, name) for name in sorted(names) if not name.startswith(".")):
             if path.suffix == ".safetensors":
                 _require_tensors(path)
