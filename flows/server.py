@@ -1,7 +1,8 @@
 """Everything on one machine: `python -m flows.server` (or `make server`), until Ctrl-C.
 
 The server, the two work pools, the GPU's limit, the automation that notices dead runs, the deployments of
-`prefect.yaml`, and one worker per pool. What exists already is left as it is, so that it can be started again.
+`prefect.yaml`, and one worker per pool. What exists already is left as it is, so that it can be started again. A worker
+that dies is started again; where the server itself dies, everything ends.
 """
 
 import argparse
@@ -9,15 +10,26 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from flows.ports import listens, require_free, url_of
+from onestep import failures
+from onestep.child_environment import SIGNING
+from onestep.redaction import without_secrets
 
 ROOT = Path(__file__).parents[1]
 POOLS = ("cpu", "gpu")
 LIMITS = ("gpu", "attempt")  # one stage on the GPU, and one candidate between its ledger entry and its verdict
 BOOT_S = 300
+AGAIN_S = 1.0  # until a dead worker is started again; doubled with each further death within a minute
+DEATHS = 5  # of one worker within a minute are too many
 SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -84,22 +96,30 @@ def set_up(environment: dict[str, str], project: Path = ROOT) -> None:
         check=False,
     )
     if done.returncode:
-        raise SystemExit(f"prefect deploy failed: {(done.stdout + done.stderr).strip()}")
+        raise SystemExit(f"prefect deploy --all failed: {_last_words(done.stdout + done.stderr)}")
 
 
 def environment(host: str, port: int) -> dict[str, str]:
     """The environment of server and workers: this interpreter, the project's flows, and no telemetry."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    return {**SETTINGS, **os.environ, "PATH": path, "PREFECT_API_URL": f"http://{host}:{port}/api"}
+    return {**SETTINGS, **os.environ, "PATH": path, "PREFECT_API_URL": url_of(host, port)}
 
 
 @contextmanager
 def running(words: Sequence[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """One process of Prefect's in a group of its own, its words in a log; it ends with the block."""
+    with ExitStack() as stack:
+        with _undisturbed():  # between its start and the promise to end it
+            process = _start([sys.executable, "-m", "prefect", *words], environment, log)
+            stack.callback(_end, process)
+        yield process
+
+
+def _start(command: Sequence[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *words],
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as file:
+        return subprocess.Popen(
+            list(command),
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -107,65 +127,161 @@ def running(words: Sequence[str], environment: dict[str, str], log: Path) -> Ite
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    try:
-        yield process
-    finally:
-        _end(process)
 
 
 def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when the server answers; raises `SystemExit` with the log's last lines where it does not."""
+    """Return when the server that was started answers; raises `SystemExit` with its last words where it does not."""
     import httpx
 
     deadline = time.monotonic() + BOOT_S
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/health", timeout=2).status_code == 200:
+            answers = httpx.get(f"{url}/health", timeout=2).status_code == 200
+            if answers and listens(process.pid, urlsplit(url).port or 80):
                 return
         time.sleep(0.3)
-    raise SystemExit(f"the server did not start: {log.read_text(errors='replace')[-2000:]}")
+    said = log.read_text(errors="replace")[-20000:]
+    if "database is locked" in said:
+        raise SystemExit(
+            "the server did not start: another process holds its database; end that first, or give this one "
+            f"its own by PREFECT_API_DATABASE_CONNECTION_URL (its words are in {log})"
+        )
+    raise SystemExit(f"the server did not start: {_last_words(said)} (its words are in {log})")
+
+
+@dataclass
+class Worker:
+    """A worker that is started again when it dies, later and later, and not for ever."""
+
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    earlier: list[subprocess.Popen[bytes]] = field(default_factory=list)  # their runs may still be going on
+    deaths: deque[float] = field(default_factory=deque)
+    due: float = 0.0
+
+    def tend(self) -> None:
+        """Start it where it does not run and is due; raises `SystemExit` where it died too often."""
+        now = time.monotonic()
+        if self.process is not None and self.process.poll() is not None:
+            self._note_death(self.process, now)
+        if self.process is None and now >= self.due:
+            with _undisturbed():
+                self.process = _start(self.command, self.environment, self.log)
+
+    def end(self) -> None:
+        """End it, and what earlier ones left behind."""
+        for process in [*filter(None, [self.process]), *self.earlier]:
+            _end(process)
+
+    def _note_death(self, process: subprocess.Popen[bytes], now: float) -> None:
+        self.earlier.append(process)
+        self.process = None
+        self.deaths.append(now)
+        while now - self.deaths[0] > 60:
+            self.deaths.popleft()
+        if len(self.deaths) >= DEATHS:
+            raise SystemExit(
+                f"the worker of the pool {self.name} ended {DEATHS} times in a minute: its words are in {self.log}"
+            )
+        wait_s = AGAIN_S * 2 ** (len(self.deaths) - 1)
+        self.due = now + wait_s
+        said = f"worker   {self.name} ended (exit code {process.returncode}); it is started again in {wait_s:g} s"
+        print(said, flush=True)
+        with self.log.open("a") as log:
+            log.write(f"{said}\n")
 
 
 def main() -> None:
     """Start everything, say where the page is, and stay until Ctrl-C."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     arguments.add_argument("--host", default="127.0.0.1", help="whom the page is served to; 0.0.0.0 = everybody")
-    arguments.add_argument("--port", type=int, default=4200)
+    arguments.add_argument("--port", type=_port, default=4200, help="1 to 65535")
     arguments.add_argument("--logs", type=Path, default=ROOT / ".onestep" / "server")
     chosen = arguments.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    known = environment("127.0.0.1" if chosen.host == "0.0.0.0" else chosen.host, chosen.port)
-    words = ["server", "start", "--host", chosen.host, "--port", str(chosen.port)]
-    log = chosen.logs / "server.log"
-    with suppress(KeyboardInterrupt), running(words, known, log) as server:
+    with failures.one_sentence("make server", sys.argv[1:]), suppress(KeyboardInterrupt):
+        serve(chosen.host, chosen.port, chosen.logs)
+
+
+def serve(host: str, port: int, logs: Path) -> None:
+    """Server, what belongs on it, and workers, until one is interrupted; raises `SystemExit` where the server dies."""
+    require_free(host, port, ROOT)
+    known = environment(host, port)
+    log = logs / "server.log"
+    keyless = {name: value for name, value in known.items() if name not in SIGNING}
+    with running(["server", "start", "--host", host, "--port", str(port)], keyless, log) as server:
         wait_until_healthy(known["PREFECT_API_URL"], server, log)
         set_up(known)
-        with _workers(known, chosen.logs) as workers:
-            print(f"page     http://{chosen.host}:{chosen.port}", flush=True)
-            print(f"logs     {chosen.logs}", flush=True)
+        prefect = [sys.executable, "-m", "prefect", "worker", "start", "--pool"]
+        workers = [Worker(pool, [*prefect, pool], known, logs / f"{pool}.log") for pool in POOLS]
+        with ExitStack() as stack:
+            for worker in workers:
+                stack.callback(worker.end)
+                worker.tend()
+            print(f"page     {known['PREFECT_API_URL'].removesuffix('/api')}", flush=True)
+            print(f"logs     {logs}", flush=True)
             print("try      prefect deployment run nightly/nightly", flush=True)
             print("stop     Ctrl-C", flush=True)
-            while all(process.poll() is None for process in (server, *workers)):
+            while server.poll() is None:
                 time.sleep(1)
-            raise SystemExit(f"a process ended by itself: its words are in {chosen.logs}")
+                for worker in workers:
+                    worker.tend()
+        raise SystemExit(f"the server ended by itself (exit code {server.returncode}): its words are in {log}")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: it is a number from 1 to 65535")
+    return int(text)
+
+
+def _last_words(said: str) -> str:
+    lines = [line.strip(" │╭╰─╮╯") for line in said.splitlines()]
+    return without_secrets(next((line for line in reversed(lines) if line), "it said nothing"))[-300:]
 
 
 @contextmanager
-def _workers(environment: dict[str, str], logs: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    cpu = ["worker", "start", "--pool", "cpu"]
-    gpu = ["worker", "start", "--pool", "gpu"]
-    with running(cpu, environment, logs / "cpu.log") as first, running(gpu, environment, logs / "gpu.log") as second:
-        yield [first, second]
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C while things end or begin would leave orphans: it waits until the block is over."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: waiting.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if waiting:
+            signal.raise_signal(waiting[0])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """SIGINT first, so that workers end their runs and the server closes its database."""
-    for number, wait_s in ((signal.SIGINT, 20), (signal.SIGTERM, 10), (signal.SIGKILL, 10)):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(wait_s)
-            return
+    with _undisturbed():
+        for number, wait_s in ((signal.SIGINT, 20), (signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                return
+            deadline = time.monotonic() + wait_s
+            while time.monotonic() < deadline and _lives(process):
+                time.sleep(0.05)
+
+
+def _lives(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the process or anything of its group is there."""
+    process.poll()  # a child that has ended and was not asked for would still count
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import pytest
 import typer
 
 from onestep import cli
+from onestep.child_environment import for_child
 from onestep.config import load_params, merged
 from onestep.yaml_files import dump_yaml, parse_yaml, read_yaml
 from tests import documented
@@ -407,6 +408,11 @@ def parameters_of_promote(block: Block, folder: Path) -> None:
     assert promote.validate_parameters({"project": ".", "branch": "runs/1", **shown})["silence"] == shown["silence"]
 
 
+def meta_of_a_stage(block: Block, folder: Path) -> None:
+    named = parse_yaml(block.text, str(block))["meta"]["environment"]
+    assert for_child(named, {named[0]: "x", "OTHER": "y"}) == {named[0]: "x"}
+
+
 def work_pool(block: Block, folder: Path) -> None:
     shown = parse_yaml(block.text, str(block))["work_pool"]
     assert shown["name"] == "gpu-docker" and {"image", "env", "volumes"} <= set(shown["job_variables"])
@@ -465,6 +471,7 @@ READ: tuple[tuple[str, str, str, Callable[[Block, Path], None] | str], ...] = (
     ("docs/method.md", "", "G(z, c) = ", FORMULA),
     ("docs/nightly.md", "ini", "# /etc/systemd/system/onestep.service", unit_of_systemd),
     ("docs/nightly.md", "yaml", "      approver: Ada", parameters_of_promote),
+    ("docs/nightly.md", "yaml", "    meta: {environment:", meta_of_a_stage),
     ("docs/nightly.md", "yaml", "    work_pool:", work_pool),
     ("docs/results.md", "", "stage  ", times_of_stages),
     ("docs/your-own-footage.md", "", "our-footage/", "a folder; its names are those of the table below it"),

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from onestep.redaction import without_secrets
 
 State = Literal["ok", "note", "bad"]
 
@@ -42,14 +44,21 @@ def examine(root: Path, server: str | None = None) -> list[Finding]:
         ("links", lambda: _links(root)),
         ("gpu", lambda: _gpu(root)),
         ("keys", lambda: _keys(root)),
-        ("server", lambda: _server(server or os.environ.get("PREFECT_API_URL") or DEFAULT_SERVER)),
+        ("server", lambda: _server(server or os.environ.get("PREFECT_API_URL") or DEFAULT_SERVER, root)),
     )
     found: list[Finding] = []
     for name, check in checks:
         try:
-            found += check()
+            found += [replace(each, found=without_secrets(each.found)) for each in check()]
         except Exception as error:
-            found.append(Finding(name, "bad", f"could not be checked: {error}", "mend this first, then ask again"))
+            found.append(
+                Finding(
+                    name,
+                    "bad",
+                    f"could not be checked: {without_secrets(str(error))}",
+                    "mend this first, then ask again",
+                )
+            )
     return found
 
 
@@ -201,8 +210,10 @@ def _keys(root: Path) -> Iterator[Finding]:
     yield Finding("keys", "ok" if key else "note", found, mend)
 
 
-def _server(url: str) -> Iterator[Finding]:
+def _server(url: str, root: Path | None = None) -> Iterator[Finding]:
     import httpx
+
+    from onestep.prefect_server import working_folders
 
     try:
         healthy = httpx.get(f"{url}/health", timeout=3).status_code == 200
@@ -224,7 +235,13 @@ def _server(url: str) -> Iterator[Finding]:
     for name in LIMITS:
         found = f"{limits[name]} at a time" if name in limits else "no limit: runs do not wait for each other"
         yield Finding(f"limit {name}", "ok" if name in limits else "bad", found, f"prefect gcl create {name} --limit 1")
-    names = {deployment["name"] for deployment in _post(url, "deployments/filter")}
+    deployments = _post(url, "deployments/filter")
+    folders = working_folders(deployments)
+    if root is not None and folders and root.resolve() not in [folder.resolve() for folder in folders]:
+        others = ", ".join(map(str, folders))
+        mend = "make server ARGS='--port N' here, then export PREFECT_API_URL=http://127.0.0.1:N/api"
+        yield Finding("project", "bad", f"the server's deployments run in {others}, not in {root.resolve()}", mend)
+    names = {deployment["name"] for deployment in deployments}
     found = f"{len(names)} deployments" if "nightly" in names else "the deployment nightly is missing"
     yield Finding("deployments", "ok" if "nightly" in names else "bad", found, "prefect --no-prompt deploy --all")
 

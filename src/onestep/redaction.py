@@ -93,6 +93,18 @@ def is_secret(name: str) -> bool:
     return any(_SECRET_WORDS.fullmatch(word) for word in (*words, *(a + b for a, b in pairwise(words))))
 
 
+def without_parts(text: str, url: str) -> str:
+    """What a library said of an address, without the address's own user, password and query, which it may quote apart."""
+    rest = url.partition("://")[2]
+    user, _, place = rest.rpartition("@")
+    query = re.split(r"[?#]", place, maxsplit=1)[1:]
+    values = [part.partition("=")[2] for part in re.split("[&;#]", query[0])] if query else []
+    for part in sorted({user, *user.split(":", 1)[1:], *query, *values}, key=len, reverse=True):
+        if len(part) >= 3 and (part != "git"):
+            text = text.replace(part, MARK)
+    return text
+
+
 def without_home(text: str) -> str:
     """The text without the folder of this person, which a page for others does not need."""
     return re.sub(r"(/home/|/Users/|[A-Za-z]:\\Users\\)[^/\\\s'\"]+", "~", text)
@@ -153,7 +165,11 @@ def _url(found: re.Match[str]) -> str:
     authority, slash, path = rest.partition("/")
     user, sign, host = authority.rpartition("@")
     if sign:
-        authority = f"{user}@{host}" if user == "git" or (scheme.startswith("abfs") and _known(user, 1)) else host
+        authority = (
+            f"{user}@{host}"
+            if user == "git" or (scheme.startswith("abfs") and ":" not in user and _known(user, 1))
+            else host
+        )
     elif re.search(r":(?!\d*$)", authority) and "@" in path:  # a password that holds a slash
         authority, slash, path = path.rpartition("@")[2].partition("/")
     if re.search(r":(?!\d*$)", authority) and not re.match(r"\[[0-9a-fA-F:]+\](:\d+)?$", authority):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onestep.disk import MachineFailed, StorageError, machine_sentence, path_sentence, replacing, replacing_folder
+from onestep.redaction import without_parts, without_secrets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +106,8 @@ def _reaching(url: str) -> Iterator[None]:
         elif isinstance(error, OSError) and error.errno is not None and type(error).__module__ == "builtins":
             reason = machine_sentence(error) or path_sentence(error)
         else:
-            reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            said = without_parts(without_secrets(str(error)), url)
+            reason = f"{type(error).__name__}: {next(iter(said.splitlines()), '')}"
         raise StorageError(f"{url} cannot be reached: {reason}") from error
 
 

@@ -91,6 +91,10 @@ def test_one_command_brings_up_everything_and_leaves_nothing(
             assert set(states.values()) == {"ok"}, states
             assert ended(start("clean/clean")) == "Completed"
             assert len(living(home)) >= 3
+            worker = next(process for process in living(home) if "worker" in process.cmdline())
+            worker.kill()
+            wait_for(lambda: sum("worker" in process.cmdline() for process in living(home)) == 2, 60, "another worker")
+            wait_for(workers_are_there, 120, "a worker for each pool")
         wait_for(lambda: not living(home), 30, "the end of all processes")
         with everything(scratch, port):
             assert what_is_there() == there

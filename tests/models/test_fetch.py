@@ -78,3 +78,13 @@ def test_a_folder_without_weights_is_refused(folder: Path, tmp_path: Path) -> No
 def test_a_url_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="memory://nowhere is not a folder"):
         fetch_folder(FetchSettings(url="memory://nowhere", sha256=None), tmp_path / "out")
+
+
+@pytest.mark.parametrize("scheme", ["http", "s3", "hf", "abfs", "nowhere"])
+def test_an_address_that_cannot_be_read_is_named_without_its_password(scheme: str, tmp_path: Path) -> None:
+    url = f"{scheme}://person:pw1x@127.0.0.1:1/base?X-Amz-Signature=abc123"
+    with pytest.raises(StorageError) as failed:
+        fetch_folder(FetchSettings.model_construct(url=url, sha256=None), tmp_path / "out")
+    assert f"{scheme}://127.0.0.1:1/base" in str(failed.value)
+    assert "pw1x" not in str(failed.value)
+    assert "abc123" not in str(failed.value)

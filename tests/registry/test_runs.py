@@ -179,6 +179,21 @@ def test_refused_clone_says_why_and_leaves_nothing(committed: Path) -> None:
     assert {path.name for path in (committed / runs.FOLDER).iterdir()} == {".gitignore", runs.CACHE_LOCK}
 
 
+def test_what_may_hold_credentials_in_a_clone_is_its_owners_alone(committed: Path) -> None:
+    local = committed / ".dvc" / "config.local"
+    local.write_text("[core]\n    no_scm = false\n")
+    run = open_run(committed)
+    for path in (run.root / ".dvc" / "config.local", run.root / ".git" / "config"):
+        assert path.stat().st_mode & 0o777 == 0o600, path
+
+
+def test_a_token_in_the_upstreams_address_is_not_said(committed: Path) -> None:
+    with pytest.raises(RunError) as refused:
+        open_run(committed, upstream="http://person:ghp_secret1@127.0.0.1:1/x.git")
+    assert "http://127.0.0.1:1/x.git" in str(refused.value)
+    assert "ghp_secret1" not in str(refused.value)
+
+
 def test_cleaning_keeps_the_newest_and_those_in_use(committed: Path) -> None:
     opened = [open_run(committed, name) for name in ("a", "b", "c", "d")]
     for done in opened[1:]:

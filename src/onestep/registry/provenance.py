@@ -1,6 +1,6 @@
 """What made a model: read from the finished working copy and from git, as a record.
 
-No secrets and no machine paths: credentials in URLs and the folders of absolute paths are left out.
+No secrets and no machine paths: of commands, settings and places it holds what is known to be harmless.
 """
 
 import hashlib

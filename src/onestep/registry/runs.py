@@ -74,6 +74,7 @@ def open_run(
     try:
         cloned = Repository(folder).clone(source, clone)
         lock = _lock(clone / ".git" / "onestep.lock")
+        (clone / ".git" / "config").chmod(0o600)  # it holds the upstream's address, and that may hold a token
         commit = _commit_of(cloned, revision, source)
         cloned.git("checkout", "--quiet", "--detach", commit)
         _same_person(repository, cloned)
