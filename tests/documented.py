@@ -292,7 +292,7 @@ def lend_environment(project: Path) -> None:
             target.chmod(0o755)
         else:
             target.symlink_to(script)
-    (project / ".venv" / ".installed").touch()
+    (project / ".venv" / ".installed").write_text(f"{project.resolve()}\n")
 
 
 def working_tree(into: Path) -> None:
