@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet
 # two processes of one thread each; ARGS="-n 0 ..." is one process, where print and pdb work
 PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 2 --dist loadscope $(ARGS)
 
@@ -18,10 +19,13 @@ export LOGNAME ?= $(USER)
 ifeq ($(shell test -w "$$HOME" && echo yes),)
 export HOME := $(CURDIR)/.onestep/home
 endif
-# a virtual environment holds its own path: one that was made elsewhere, or moved, is made anew
-ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+# a virtual environment holds its own path and its Python: one that was moved, or whose Python has changed, is made anew
+MADE_OF = $(CURDIR) $(shell $(BIN)/python -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null)
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(strip $(MADE_OF)))
 $(STAMP): FORCE
 endif
+# of two setups at once the second waits, and finds nothing to do
+ALONE := $(shell command -v flock >/dev/null && echo flock .onestep/setup.lock)
 
 .DEFAULT_GOAL := help
 .PHONY: FORCE help setup demo full long server doctor test test-slow lint typecheck clean
@@ -29,16 +33,20 @@ endif
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-setup: $(STAMP) ## the virtual environment, at the versions of constraints.txt
+setup: ## the virtual environment, at the versions of constraints.txt
+
+	@mkdir -p .onestep && $(ALONE) $(MAKE) --silent $(STAMP)
 
 # the pip that comes with Python 3.11 needs minutes to resolve what a newer one resolves in seconds
 $(STAMP): pyproject.toml constraints.txt
+	@case '$(CURDIR)' in *:*) echo "'$(CURDIR)' has a colon, which separates folders in PATH: move the checkout" >&2; exit 1;; esac
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed: install Python 3.11 or newer, or run make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: run make PYTHON=python3.11 (or newer)" >&2; exit 1; }
-	@test ! -e $(STAMP) || test "$$(cat $(STAMP))" = "$(CURDIR)" || rm -rf $(VENV)
+	@test ! -e $(STAMP) || { made=$$(cat $(STAMP)); case '$(strip $(MADE_OF)) ' in "$${made:-none} "*) ;; *) rm -rf $(VENV);; esac; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet 'pip>=26'
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
-	@echo "$(CURDIR)" > $@
+	@echo "installing the versions of constraints.txt into $(VENV)"
+	@$(INSTALL) 'pip>=26' && $(INSTALL) --constraint constraints.txt --editable '.[dev]' || { echo "setup did not finish: pip says why above. make setup goes on; make clean setup begins anew, make PYTHON=python3.11 with another Python" >&2; exit 1; }
+	@echo $(CURDIR) $$($(BIN)/python -c 'import sys; print(*sys.version_info[:2], sep=".")') > $@
 
 demo: setup ## footage to a one-step model, with pictures and numbers
 	@$(BIN)/python -m onestep.registry.rwlock; since=$$(date +%s); $(BIN)/dvc repro && echo && $(BIN)/onestep times --since $$since && echo && $(BIN)/onestep keygen --if-missing && $(BIN)/onestep record

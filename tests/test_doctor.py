@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from onestep import doctor
 from onestep.cli import app
 from onestep.registry.signing import make_key
+from tests.toy_project import run
 
 NOBODY_HOME = "http://127.0.0.1:9/api"
 
@@ -74,8 +75,53 @@ def test_folder_without_a_repository_is_bad_and_the_exit_code_says_so(
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["doctor", "--server", NOBODY_HOME])
     assert done.exit_code == 1
-    assert "has no commit" in done.output
-    assert "git init" in done.output
+    assert "is not in a git repository" in done.output
+    assert "-> git init, git add --all and git commit there" in done.output
+
+
+def test_repository_of_another_user_is_bad_with_the_command_that_allows_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    (finding,) = [each for each in doctor._git(project) if each.name == "repository"]
+    assert finding.state == "bad"
+    assert finding.mend.startswith(f"git config --global --add safe.directory '{project}'")
+
+
+def test_converted_line_ends_are_bad_until_the_remedy_that_is_named_was_typed(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def line_ends() -> doctor.Finding:
+        return next(each for each in doctor._git(project) if each.name == "line ends")
+
+    run(project, "git", "add", "--all")
+    run(project, "git", "commit", "--quiet", "--message", "A run")
+    before = (project / "params.yaml").read_bytes()
+    assert line_ends().state == "ok"
+    run(project, "git", "config", "core.autocrlf", "true")
+    (project / "params.yaml").unlink()
+    run(project, "git", "checkout", "--", "params.yaml")
+    assert (project / "params.yaml").read_bytes() != before
+    assert line_ends().state == "bad"
+    write, remove = line_ends().mend.split(", commit it, then ")
+    run(project, "sh", "-c", write)
+    run(project, "git", "add", ".gitattributes")
+    run(project, "git", "commit", "--quiet", "--message", "Bytes")
+    run(project, "sh", "-c", remove)
+    assert line_ends().state == "ok"
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_git_killed_while_it_held_the_index_and_code_of_another_checkout_are_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / ".git" / "index.lock").touch()
+    assert states(list(doctor._git(project)))["index"] == "bad"
+    (project / "src" / "onestep").mkdir(parents=True)
+    (project / "src" / "onestep" / "__init__.py").touch()
+    (finding,) = doctor._code(project)
+    assert finding.state == "bad"
+    assert f"{project} holds its own code" in finding.found
 
 
 def test_signing_key_that_is_not_there_is_bad_and_one_that_is_there_is_named(

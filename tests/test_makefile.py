@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PYTHON = """#!/bin/sh
+PYTHON = r"""#!/bin/sh
 echo "$*" >> "$LOG"
 case "$*" in
+  *version_info\[:2\]*) cat "$(dirname "$0")/../../version" ;;
   "-m venv"*) rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
 esac
 """
@@ -58,6 +59,46 @@ def test_setup_is_done_once_and_again_where_the_environment_cannot_work(checkout
     (moved / "constraints.txt").touch()
     os.utime(moved / ".venv/.installed", (0, 0))
     assert setup(moved) == ["venv", "install", "install"]
+
+
+def test_setup_begins_anew_where_the_environments_python_has_become_another(checkout: Path) -> None:
+    (checkout / "version").write_text("3.11\n")
+    assert setup(checkout) == ["venv", "install", "install"]
+    assert setup(checkout) == []
+    (checkout / "version").write_text("3.14\n")
+    (checkout / ".venv/left").touch()
+    assert setup(checkout) == ["venv", "install", "install"]
+    assert not (checkout / ".venv/left").exists()
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="flock is not installed")
+def test_of_two_setups_at_once_one_installs(checkout: Path) -> None:
+    log = checkout.parent / "log"
+    log.write_text("")
+    known = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+    command = ["make", "setup", f"PYTHON={checkout.parent / 'python'}"]
+    both = [subprocess.Popen(command, cwd=checkout, env=known | {"LOG": str(log)}) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert log.read_text().count("-m venv") == 1
+
+
+@pytest.mark.parametrize(
+    ("python", "says"),
+    [("/nowhere/python3", "/nowhere/python3 is not installed"), ("false", "false is older than 3.11")],
+)
+def test_python_that_cannot_serve_is_one_sentence(checkout: Path, python: str, says: str) -> None:
+    command = ["make", "setup", f"PYTHON={python}"]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert says in done.stderr
+
+
+def test_checkout_with_a_colon_in_its_path_is_one_sentence(checkout: Path) -> None:
+    moved = checkout.rename(checkout.with_name("a:b"))
+    done = subprocess.run(["make", "setup"], cwd=moved, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "has a colon" in done.stderr
+    assert not (moved / ".venv").exists()
 
 
 def test_user_without_a_writable_home_gets_one_in_the_checkout(checkout: Path) -> None:

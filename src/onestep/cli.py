@@ -353,7 +353,7 @@ def main() -> None:
     settle()
     with failures.one_sentence("onestep", words), timed(words):
         require_text(words)
-        require_own_code(Path())
+        require_own_code(Path(), words)
         raise SystemExit(_run(words))
 
 

@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from onestep.registry.repository import Repository
 
 from onestep.redaction import without_secrets
 
 State = Literal["ok", "note", "bad"]
 
 PYTHON = (3, 11)
-GIT = (2, 38)  # `git merge-tree --write-tree`
 SPARE_GB = 5.0  # beside three times the data of one run
 DEFAULT_SERVER = "http://127.0.0.1:4200/api"
 POOLS = ("cpu", "gpu")
@@ -37,6 +39,8 @@ def examine(root: Path, server: str | None = None) -> list[Finding]:
     """All findings on a project and the machine under it; a check that itself breaks is a bad finding, not an error."""
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("python", lambda: _python(root)),
+        ("code", lambda: _code(root)),
+        ("home", _home),
         ("git", lambda: _git(root)),
         ("rwlock", lambda: _rwlock(root)),
         ("remote", lambda: _remote(root)),
@@ -96,21 +100,95 @@ def _python(root: Path) -> Iterator[Finding]:
     yield Finding("environment", "bad" if others else "ok", shown or "as constraints.txt says", "make setup")
 
 
+def _code(root: Path) -> Iterator[Finding]:
+    from onestep.environment import OtherCode, require_own_code
+
+    mend = "make setup in this checkout, and use its .venv; PYTHONPATH names another checkout where it is set"
+    try:
+        require_own_code(root)
+    except OtherCode as error:
+        yield Finding("code", "bad", str(error), mend)
+        return
+    yield Finding("code", "ok", f"runs from {Path(__file__).resolve().parent}")
+
+
+def _home() -> Iterator[Finding]:
+    home = Path.home()
+    mend = (
+        "export HOME to a folder of this user's (docker run -e HOME=…): git, DVC and caches keep their settings there"
+    )
+    if home.name.startswith("onestep-home-"):
+        yield Finding("home", "note", f"this user has no home that can be written to: {home} serves instead", mend)
+    else:
+        writable = os.access(home, os.W_OK)
+        yield Finding(
+            "home", "ok" if writable else "note", f"{home}{'' if writable else ' cannot be written to'}", mend
+        )
+
+
 def _git(root: Path) -> Iterator[Finding]:
+    from onestep.registry.git_process import GIT
+    from onestep.registry.repository import GitError, Repository
+
     said = _run("git", "--version")
     number = tuple(map(int, re.findall(r"\d+", said)[:2]))
     needs = ".".join(map(str, GIT))
-    yield Finding("git", "ok" if number >= GIT else "bad", said, f"install git {needs} or newer")
-    if not _run("git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"):
-        yield Finding("repository", "bad", f"{root.resolve()} has no commit", "git init && git add --all && git commit")
+    state: State = "ok" if number >= GIT else "bad"
+    yield Finding(
+        "git", state, said or "not installed", f"install git {needs} or newer: apt install git, brew install git"
+    )
+    if not said:
         return
-    name, email = (_run("git", "-C", str(root), "config", key) for key in ("user.name", "user.email"))
+    repository = Repository(root)
+    try:
+        commit = repository.resolve("HEAD^{commit}")
+    except GitError as error:
+        found, _, mend = str(error).partition(": run ")
+        yield Finding("repository", "bad", found, mend or "mend that first: nothing here can be recorded")
+        return
+    if commit is None:
+        mend = "git add --all && git commit --message Start"
+        yield Finding("repository", "bad", f"{root.resolve()} has no commit", mend)
+        return
+    yield from _person_and_work(repository)
+    yield from _bytes(repository)
+
+
+def _person_and_work(repository: "Repository") -> Iterator[Finding]:
+    name, email = (_config(repository, key) for key in ("user.name", "user.email"))
     mend = "git config user.name '…' && git config user.email '…'; runs are recorded as onestep@localhost until then"
-    known = f"{name} <{email}>" if name and email else "nobody"
+    known = f"{name} <{email}>" if name and email else "no name"
     yield Finding("identity", "ok" if name and email else "note", known, mend)
-    open_work = _run("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no").splitlines()
+    open_work = repository.git("status", "--porcelain", "--untracked-files=no").splitlines()
     mend = "commit what a night is to use: it starts from a commit, not from this working tree"
     yield Finding("committed", "note" if open_work else "ok", f"{len(open_work)} files with open changes", mend)
+    held = Path(repository.git("rev-parse", "--git-path", "index.lock"))
+    if (repository.root / held).exists():
+        mend = f"if no git runs here (ps), rm {held}"
+        yield Finding("index", "bad", f"{held} is held by another git, or left by one that was killed", mend)
+
+
+def _bytes(repository: "Repository") -> Iterator[Finding]:
+    """What git hashes is what lies here: line ends are not converted, in this checkout and in every clone."""
+    converts = _config(repository, "core.autocrlf") in ("true", "input")
+    asked = repository.git("check-attr", "text", "--", "dvc.lock")
+    pinned = asked.endswith((": unset", ": unspecified")) and (asked.endswith(": unset") or not converts)
+    mend = "echo '* -text' >> .gitattributes, commit it, then git rm -r --cached --quiet . && git reset --hard"
+    found = (
+        "files stay as they were committed"
+        if pinned
+        else "git converts line ends here, so what is pinned by sha256 differs"
+    )
+    yield Finding("line ends", "ok" if pinned else "bad", found, mend)
+
+
+def _config(repository: "Repository", key: str) -> str:
+    from onestep.registry.repository import GitError
+
+    try:
+        return repository.git("config", key)
+    except GitError:
+        return ""
 
 
 def _rwlock(root: Path) -> Iterator[Finding]:

@@ -29,11 +29,10 @@ def keygen(
     if_missing: Annotated[bool, typer.Option(help="Keep a key that is there.")] = False,
 ) -> None:
     """Make an Ed25519 key for records and tags, in OpenSSH's format."""
-    from onestep.registry.signing import find_key, make_key
+    from onestep.registry.signing import keep_key, make_key
 
-    if if_missing and out.exists():
-        key = find_key(ROOT, out)
-        print(f"{out} stays: {key.public.fingerprint if key else ''}")
+    if if_missing and (kept := keep_key(out)):
+        print(f"{out} stays: {kept.fingerprint}")
     else:
         print(f"{out} and {out}.pub: {make_key(out).fingerprint}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from onestep import doctor
-from onestep.registry.graph import plan
+from onestep.registry.graph import GraphError, changes, plan
 from onestep.registry.rwlock import mend_rwlock
 
 HALVES = {
@@ -78,3 +78,15 @@ def test_table_in_order_is_left_alone(project: Path) -> None:
         table(project).write_text(json.dumps(content))
         assert mend_rwlock(project) is None
         assert json.loads(table(project).read_text()) == content
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [(".dvc/config.local", b"[core\nremo"), (".dvcignore", b"\xff\n"), ("dvc.lock", b"")],
+    ids=["settings", "ignored", "lock"],
+)
+def test_file_of_dvcs_that_a_kill_cut_off_is_named_with_its_remedy(project: Path, name: str, content: bytes) -> None:
+    (project / name).write_bytes(content)
+    with pytest.raises(GraphError, match=r"git checkout --|or remove it") as refused:
+        changes(project)
+    assert str(project / name) in str(refused.value)

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from onestep.registry.signing import (
     SigningError,
     SigningKey,
     find_key,
+    keep_key,
     make_key,
     read_trusted,
     seal,
@@ -227,3 +229,43 @@ def test_a_key_of_another_kind_is_refused_in_one_sentence(tmp_path: Path, kind: 
         find_key(tmp_path)
     assert str(path) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_new_pair_takes_the_place_of_neither_half_of_an_old_one(tmp_path: Path) -> None:
+    path, public_file = tmp_path / "own", tmp_path / "own.pub"
+    make_key(path)
+    before = public_file.read_bytes()
+    path.unlink()
+    for command in (["keygen", str(path)], ["keygen", str(path), "--if-missing"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "onestep.cli", *command], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert "without its private key" in done.stderr
+        assert f"mv {public_file}" in done.stderr
+    assert public_file.read_bytes() == before
+    assert not path.exists()
+    public_file.rename(tmp_path / "own.old.pub")
+    make_key(path)
+    (tmp_path / "trusted").write_bytes(before + public_file.read_bytes())
+    assert len(read_trusted(tmp_path / "trusted")) == 2
+
+
+def test_kept_key_gets_its_public_half_again_and_another_keys_half_is_refused(tmp_path: Path) -> None:
+    path, public_file = tmp_path / "own", tmp_path / "own.pub"
+    assert keep_key(path) is None
+    public = make_key(path)
+    public_file.unlink()
+    assert keep_key(path) == public
+    assert read_trusted(public_file) == [public]
+    make_key(tmp_path / "other")
+    shutil.copy(tmp_path / "other.pub", public_file)
+    with pytest.raises(SigningError, match="is not the public key of"):
+        keep_key(path)
+    assert read_trusted(public_file) != [public]
+
+
+def test_pair_appears_whole(tmp_path: Path) -> None:
+    make_key(tmp_path / "own")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own", "own.pub"]
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("own", "own.pub")] == [0o600, 0o644]

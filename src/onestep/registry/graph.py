@@ -52,12 +52,18 @@ def open_graph(root: Path) -> Iterator["Repo"]:
             yield repo
     except NotDvcRepoError as error:
         raise GraphError(f"{root} is not a DVC project: run from the folder that holds {GRAPH}") from error
-    except DvcException as error:
+    except (DvcException, UnicodeDecodeError) as error:
         raise GraphError(_refused(root, error)) from error
 
 
 def _refused(root: Path, error: Exception) -> str:
-    """What DVC says of a graph or lock, in one line; where such a file is no YAML, the line of it."""
+    """What DVC says of a graph, lock or setting, in one line with the file; where such a file is no YAML, the line of it."""
+    for name in (".dvc/config", ".dvc/config.local", ".dvcignore"):
+        if (root / name).is_file() and (fault := _unreadable(root / name)):
+            whole = "or remove it" if name.endswith(".local") else f"or take the committed one: git checkout -- {name}"
+            return f"{root / name} cannot be read by DVC ({fault}): mend it, {whole}"
+    if (root / LOCK).is_file() and not (root / LOCK).stat().st_size:
+        return f"{root / LOCK} is empty, left so by a kill or a full disk: git checkout -- {LOCK}, or remove it and run dvc repro"
     for path in (root / GRAPH, root / LOCK):
         try:
             if path.exists():
@@ -65,6 +71,20 @@ def _refused(root: Path, error: Exception) -> str:
         except YamlError as broken:
             return str(broken)
     return short(f"{error}: {error.exc}" if hasattr(error, "exc") else str(error), _MOST_SAID)
+
+
+def _unreadable(path: Path) -> str | None:
+    """Why a file of DVC's settings cannot be read, in one line; null where it can."""
+    from configobj import ConfigObj, ConfigObjError
+
+    try:
+        if path.name == ".dvcignore":
+            path.read_text(encoding="utf-8")
+        else:
+            ConfigObj(str(path), encoding="utf-8")
+    except (ConfigObjError, UnicodeDecodeError, OSError) as error:
+        return short(str(error), _MOST_SAID)
+    return None
 
 
 def plan(root: Path) -> list[PlannedStage]:

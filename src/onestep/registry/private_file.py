@@ -1,7 +1,8 @@
-"""A private key's file is read only where no other person can read or replace it, as `ssh` does."""
+"""A private key's file is read only where no other person can read or replace it, as `ssh` does; and appears whole."""
 
 import os
 import stat
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,6 +35,26 @@ def read_private(path: Path) -> bytes:
         raise SigningError(f"the signing key {path} cannot be read: {error.strerror}") from error
     finally:
         os.close(handle)
+
+
+def create_file(path: Path, content: bytes, mode: int) -> None:
+    """Write a file that is not there yet, so that it appears whole; raises `FileExistsError` where it is there."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as writer:
+            writer.write(content)
+            writer.flush()
+            os.fchmod(writer.fileno(), mode)
+            os.fsync(writer.fileno())
+        try:
+            os.link(name, path)
+        except FileExistsError as error:
+            raise FileExistsError(error.errno, error.strerror, str(path)) from error
+        except OSError:  # a file system without links
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as writer:
+                writer.write(content)
+    finally:
+        Path(name).unlink()
 
 
 def close_folder(folder: Path) -> None:

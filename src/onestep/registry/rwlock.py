@@ -82,7 +82,7 @@ def _dvc_processes(project: Path) -> Iterator[int]:
         with suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and Path(process.cwd()).is_relative_to(project):
                 words = [Path(word).name for word in process.cmdline()[:4]]
-                if "dvc" in words:
+                if {"dvc", "onestep"} & set(words):
                     yield process.pid
 
 

@@ -13,6 +13,7 @@ import os
 import re
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from onestep.child_environment import KEY_FILE, KEY_TEXT
-from onestep.registry.private_file import SigningError, close_folder, read_private
-from onestep.storage import replacing
+from onestep.registry.private_file import SigningError, close_folder, create_file, read_private
 
 OWN_KEY = ".onestep/signing-key"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -80,20 +80,52 @@ class SigningKey:
 
 
 def make_key(path: Path) -> PublicKey:
-    """Write a new private key (readable by its owner alone) and `<path>.pub`; refuses to overwrite one."""
-    if path.exists():
-        raise SigningError(f"{path} exists: a key is not overwritten; name another file or remove it first")
+    """Write a new private key (readable by its owner alone) and `<path>.pub`, each whole or not at all.
+
+    Raises `SigningError` where either is there already: neither is ever overwritten.
+    """
+    public_file = Path(f"{path}.pub")
+    if os.path.lexists(path):
+        raise SigningError(
+            f"{path} exists: a key is not overwritten; name another file, or move both of its files away"
+        )
+    if os.path.lexists(public_file):
+        raise SigningError(
+            f"{public_file} is there without its private key {path}: what was signed with that key is checked with this file, "
+            f"so it is not replaced. Put the private key back; or, if it is lost, mv {public_file} {path}.old.pub, run this "
+            "again, and give --trust a file that holds both public keys"
+        )
     private = Ed25519PrivateKey.generate()
     text = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     close_folder(path.parent)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as writer:
-        writer.write(text)
-    public = SigningKey(private).public
-    with replacing(Path(f"{path}.pub")) as partial:
-        partial.write_text(f"{public.text} onestep\n")
+    try:
+        create_file(path, text, 0o600)
+        public = SigningKey(private).public
+        create_file(public_file, _public_line(public), 0o644)
+    except FileExistsError as error:
+        raise SigningError(f"{error.filename} was made meanwhile, by another onestep keygen as it seems") from error
+    return public
+
+
+def keep_key(path: Path) -> PublicKey | None:
+    """The public key of a private key that is there, null where none is; `<path>.pub` is written where it is missing.
+
+    Raises `SigningError` where the private key cannot be used, or the file beside it is another key's.
+    """
+    if not os.path.lexists(path):
+        return None
+    public, public_file = _read_key(path).public, Path(f"{path}.pub")
+    if not os.path.lexists(public_file):
+        with suppress(FileExistsError):
+            create_file(public_file, _public_line(public), 0o644)
+    if public not in read_trusted(public_file):
+        raise SigningError(
+            f"{public_file} is not the public key of {path}: move it away if it belongs to an older key (older records are "
+            f"checked with it), then ssh-keygen -y -f {path} > {public_file}"
+        )
     return public
 
 
@@ -235,6 +267,10 @@ def tag_signer(content: str) -> PublicKey | None:
 def trusted(key: PublicKey | None, keys: Sequence[PublicKey]) -> bool:
     """Whether a signature's key is one of these."""
     return key is not None and key in keys
+
+
+def _public_line(key: PublicKey) -> bytes:
+    return f"{key.text} onestep\n".encode()
 
 
 def _read_key(path: Path) -> SigningKey:
