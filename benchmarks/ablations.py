@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from onestep.config import Params, SettingsError, merged, overrides, parse_settings
+from onestep.failures import one_sentence
 from onestep.storage import read_json, write_json
 from onestep.yaml_files import dump_yaml, parse_yaml, read_yaml
 
@@ -344,4 +346,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence("ablations", sys.argv[1:]):
+        main()

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from onestep.config import FetchSettings, GateSettings, Params, SettingsError, load_group, merged, parse_settings
+from onestep.failures import one_sentence
 from onestep.registry import ledger, runs
 from onestep.registry.attempts import AttemptRefused, outcomes, params_sha256
 from onestep.registry.ledger import Attempt, LedgerMoved, Promotion, Verdict, of_kind
@@ -298,4 +299,5 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence("candidates", sys.argv[1:]):
+        main()

@@ -13,6 +13,7 @@ first is kept.
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 from statistics import fmean
@@ -23,6 +24,7 @@ import torch
 from onestep.config import AdversarialSettings, load_params
 from onestep.evaluation.development import development_measure
 from onestep.evaluation.preference import read_margins
+from onestep.failures import one_sentence
 from onestep.models.pipeline import load_pipeline
 from onestep.storage import read_json, write_json
 from onestep.training.adversarial import Adversarial
@@ -141,4 +143,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence("collapse", sys.argv[1:]):
+        main()

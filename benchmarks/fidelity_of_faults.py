@@ -6,6 +6,7 @@ Needs `data/clips` and `models/judge` (`dvc repro ingest judge`) and `data/margi
 strength; a score that sees the fault has −100 %.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from onestep.evaluation.distances import Moments
 from onestep.evaluation.faults import FAULTS
 from onestep.evaluation.judge import load_judge
 from onestep.evaluation.preference import fidelity, preferred, read_margins, texture
+from onestep.failures import one_sentence
 
 EVERY = 20  # of the test clips one in so many gets a fault; the others are the reference
 STRENGTHS = (0.1, 0.25, 0.5, 1.0)
@@ -46,4 +48,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence("fidelity_of_faults", sys.argv[1:]):
+        main()

@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from onestep.failures import one_sentence
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 TARGET_S = 3.0
@@ -122,4 +124,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence("flow_overhead", sys.argv[1:]):
+        main()

@@ -13,6 +13,7 @@ no better than the champion is wrong.
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from scipy.stats import binomtest, norm
 from onestep.config import GateSettings, load_params
 from onestep.evaluation.distances import Moments
 from onestep.evaluation.paired_tests import frechet_contributions, mean_test
+from onestep.failures import one_sentence
 from onestep.registry.spending import alpha_without_promotion, offered, power
 from onestep.storage import write_json
 
@@ -287,4 +289,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence("nightly_gate", sys.argv[1:]):
+        main()

@@ -12,6 +12,7 @@ optimisers, averages, losses, random numbers and data loading, whose share is pr
 import argparse
 import math
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 
 from onestep.config import load_params
+from onestep.failures import one_sentence
 from onestep.models.pipeline import load_pipeline
 from onestep.training.adversarial import Adversarial
 from onestep.training.loop import Batches, attention, make_accelerator, seeded
@@ -123,4 +125,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence("step_cost", sys.argv[1:]):
+        main()

@@ -10,11 +10,13 @@ FILE, FILE: NAME` has a row for each file) and `<!-- end -->`. What is between t
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from onestep.evaluation.preference import QUESTIONS
+from onestep.failures import one_sentence
 from onestep.storage import replacing
 
 MARK = re.compile(
@@ -143,4 +145,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence("tables", sys.argv[1:]):
+        main()

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onestep.failures import one_sentence
 from onestep.registry import graph, ledger
 from onestep.registry.attempts import override
 from onestep.registry.gates import VERDICT
@@ -338,4 +339,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence("tamperings", sys.argv[1:]):
+        main()

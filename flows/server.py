@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from flows.ports import listens, require_free, url_of
 from onestep import failures
 from onestep.child_environment import SIGNING
+from onestep.failures import one_sentence
 from onestep.redaction import without_secrets
 
 ROOT = Path(__file__).parents[1]
@@ -285,4 +286,5 @@ def _lives(process: subprocess.Popen[bytes]) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence("python -m flows.server", sys.argv[1:]):
+        main()

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,12 @@ def test_the_tables_of_the_pages_are_those_of_their_results(page: Path) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     assert "<!-- models of " in text
     assert filled(ROOT / page) == text
+
+
+def test_a_page_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "tables.py", "nowhere.md"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "tables: nowhere.md: does not exist\n"

@@ -7,9 +7,12 @@ python -m benchmarks.odd_footage --mutations 800 --seed 1                       
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+from onestep.failures import one_sentence
 
 from .judged import judge
 from .mutations import fuzz
@@ -57,4 +60,5 @@ def _mutations(work: Path, chosen: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence("odd_footage", sys.argv[1:]):
+        main()

@@ -47,9 +47,7 @@ def one_sentence(program: str, words: Sequence[str]) -> Iterator[None]:
             yield
         finally:
             _flush()
-    except SystemExit as end:
-        if isinstance(end.code, str):
-            raise SystemExit(_say(program, end.code, 1)) from None
+    except SystemExit:
         raise
     except KeyboardInterrupt:
         raise SystemExit(_say(program, "interrupted", INTERRUPTED)) from None
@@ -57,7 +55,7 @@ def one_sentence(program: str, words: Sequence[str]) -> Iterator[None]:
         _silence()
         raise SystemExit(CLOSED) from None
     except BaseException as error:
-        sentence, code = explain(error, words)
+        sentence, code = explain(error, (program, *words))
         raise SystemExit(_say(program, sentence, code)) from None
 
 
@@ -148,7 +146,7 @@ def _report(error: BaseException, words: Sequence[str]) -> str:
             versions.append(f"{name} {metadata.version(name)}")
     return "\n".join(
         [
-            f"command   onestep {shlex.join(words)}",
+            f"command   {shlex.join(words)}",
             f"time      {time.strftime('%Y-%m-%dT%H:%M:%S%z')}",
             f"python    {platform.python_version()}, {platform.platform()}",
             f"packages  {', '.join(versions)}",
