@@ -14,7 +14,6 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from onestep.redaction import SafeError
 from onestep.storage import read_json, sha256_folder, write_json
 
 Form = Literal["flow", "sample"]
@@ -23,7 +22,7 @@ RECORD = "onestep.json"
 _FORMS: dict[str, Form] = {"flow_prediction": "flow", "sample": "sample"}
 
 
-class PipelineError(SafeError):
+class PipelineError(RuntimeError):
     """A folder is not a usable video pipeline; the message names the folder and the reason."""
 
 
