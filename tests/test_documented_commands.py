@@ -49,7 +49,10 @@ SMALL = {
 }  # fmt: skip
 
 
-TYPED = PAGES  # by a test of the walks below
+ON_THE_DEMO = (  # typed by one test, each in a copy of the demo; README.md and docs/nightly.md have tests of their own
+    "docs/ablations.md", "docs/audit.md", "docs/gate.md", "docs/method.md", "docs/results.md", "docs/your-own-footage.md",
+    "data/bundled/README.md", "data/seeds/README.md",
+)  # fmt: skip
 
 
 class Instead(NamedTuple):
@@ -490,7 +493,7 @@ def test_every_block_is_typed_read_or_listed_and_all_that_is_listed_is_there() -
     ]
     assert all(len(found) == 1 for found in matched), matched
     assert others == {block for found in matched for block in found}
-    assert {block.page for block in all_blocks("sh")} <= set(TYPED)
+    assert {block.page for block in all_blocks("sh")} <= {"README.md", "docs/nightly.md", *ON_THE_DEMO}
 
 
 @pytest.mark.parametrize(
@@ -583,35 +586,10 @@ def test_the_readme(shell: Shell, copy: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_auditors_walk(shell: Shell, copy: Path) -> None:
+@pytest.mark.parametrize("page", ON_THE_DEMO)
+def test_a_page_that_is_typed_after_the_demo(page: str, shell: Shell) -> None:
     shell.type(ON_THE_PATH)
-    typed_on("docs/audit.md", shell)
-    assert (copy / "card" / "bom.cdx.json").stat().st_size
-
-
-@pytest.mark.slow
-def test_the_page_of_the_gate(shell: Shell) -> None:
-    shell.type(ON_THE_PATH)
-    typed_on("docs/gate.md", shell)
-
-
-@pytest.mark.slow
-def test_the_page_of_the_method(shell: Shell) -> None:
-    shell.type(ON_THE_PATH)
-    typed_on("docs/method.md", shell)
-
-
-@pytest.mark.slow
-def test_other_pages(shell: Shell) -> None:
-    shell.type(ON_THE_PATH)
-    for page in (
-        "docs/ablations.md",
-        "docs/results.md",
-        "docs/your-own-footage.md",
-        "data/bundled/README.md",
-        "data/seeds/README.md",
-    ):
-        typed_on(page, shell)
+    typed_on(page, shell)
 
 
 @pytest.mark.slow
