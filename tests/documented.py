@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -203,7 +204,7 @@ class Shell:
     ) -> None:
         self.close()
 
-    def type(self, text: str, seconds: float = 1800) -> Typed:
+    def type(self, text: str, seconds: float = 1200) -> Typed:
         """Type a command and wait for its end; no standard input, since a test has none to give."""
         self._typed += 1
         command, said = (self.log / f"{self._typed:03d}.{kind}" for kind in ("sh", "txt"))
@@ -224,13 +225,25 @@ class Shell:
         return Typed(text, int(answer), out)
 
     def close(self) -> None:
-        """End the shell and all that it started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._bash.pid, signal.SIGKILL)
-        self._bash.wait()
+        """End the shell and all that it started: asked first, since a server has processes in groups of their own."""
+        for number, wait_s in ((signal.SIGTERM, 30), (signal.SIGKILL, 10)):
+            with suppress(ProcessLookupError):
+                os.killpg(self._bash.pid, number)
+            self._bash.wait()
+            deadline = time.monotonic() + wait_s
+            while time.monotonic() < deadline and _group_lives(self._bash.pid):
+                time.sleep(0.1)
         for stream in (self._bash.stdin, self._bash.stdout):
             with suppress(BrokenPipeError):
                 stream.close()
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextmanager

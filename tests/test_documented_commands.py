@@ -94,6 +94,9 @@ INSTEAD = (
     Instead("docs/audit.md", "onestep keygen FILE", "onestep keygen .onestep/another", "FILE stands for a name"),
     Instead("docs/audit.md", "ssh-keygen -t ed25519", "ssh-keygen -q -t ed25519 -N '' -f .onestep/third && "
             "onestep record --key .onestep/third", "asks for a file and a password"),
+    Instead("docs/audit.md", "onestep keygen", "mv .onestep/signing-key.pub .onestep/old.pub && rm .onestep/signing-key && "
+            "onestep keygen && cat .onestep/old.pub .onestep/signing-key.pub > .onestep/trusted && "
+            "onestep lineage verify onestep --trust .onestep/trusted", "its sentence as a whole", nth=2),
     Instead("docs/audit.md", "onestep rollback v1.0.0", "onestep rollback --help",
             "needs a second version; tests/registry/test_rollback.py rolls back"),
     Instead("docs/audit.md", "dvc gc", None, "shown beside `onestep gc`, which is typed", nth=1),
@@ -132,6 +135,8 @@ INSTEAD = (
             "cd onestep && eval $LEND", "the address stands for a team's own", nth=1),
     Instead("docs/nightly.md", "make server ARGS='--host 0.0.0.0'", "make --dry-run server ARGS='--host 0.0.0.0'",
             "opens a port to the network"),
+    Instead("docs/nightly.md", "make server ARGS='--port 4201'", "make --dry-run server ARGS='--port 4201'",
+            "runs until Ctrl-C, as the one of this page does"),
     Instead("docs/nightly.md", "export PREFECT_API_URL=http://127.0.0.1:4200/api", 'export PREFECT_API_URL="$SERVER"',
             "port 4200 may be taken where tests run"),
     Instead("docs/nightly.md", "dvc update", "dvc update --help", NAMED),
@@ -144,7 +149,7 @@ INSTEAD = (
     Instead("docs/nightly.md", "export PREFECT_API_DATABASE_CONNECTION_URL", "python -c 'import asyncpg, sqlalchemy; "
             'sqlalchemy.engine.make_url("postgresql+asyncpg://prefect:choose-one@127.0.0.1:5432/prefect").get_dialect()\'',
             POSTGRES),
-    Instead("docs/nightly.md", "make server", None, POSTGRES, nth=3),
+    Instead("docs/nightly.md", "make server", None, POSTGRES, nth=4),
     Instead("docs/nightly.md", "git clone <your repository>", "make setup && make doctor",
             "the clone of section 1 serves as the worker's", nth=2),
     Instead("docs/nightly.md", "export PREFECT_API_URL=http://the-server", 'export PREFECT_API_URL="$SERVER" '
@@ -156,6 +161,8 @@ INSTEAD = (
     Instead("docs/nightly.md", "prefect worker start --pool gpu-docker", "prefect worker start --help", WORKERS),
     Instead("docs/nightly.md", "python benchmarks/flow_overhead.py", "python benchmarks/flow_overhead.py --help",
             "takes minutes"),
+    Instead("docs/your-own-footage.md", "python -m benchmarks.odd_footage", "python -m benchmarks.odd_footage --help",
+            "takes a minute; tests/data/test_odd_footage.py runs it"),
     Instead("docs/your-own-footage.md", "dvc remove --outs footage", None, "tests/test_own_footage.py types it"),
     Instead("docs/your-own-footage.md", "dvc import-url", None, "tests/test_own_footage.py types it"),
     Instead("docs/your-own-footage.md", "onestep margins", "onestep margins data/clips models/judge --out data/margins.json",

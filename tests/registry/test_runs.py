@@ -257,3 +257,12 @@ def test_registered_version_takes_the_candidates_place_and_an_unknown_one_does_n
     assert (project / "models/onestep/unet/weights").read_text() == "1"
     with pytest.raises(Exception, match=r"registered are onestep@v1\.0\.0"):
         take_model(project, "onestep@v9.0.0")
+
+
+def test_a_run_in_a_fresh_clone_goes_on_with_the_ledger_of_its_remote(committed: Path, tmp_path: Path) -> None:
+    published(committed, 2)
+    run(tmp_path, "git", "clone", "--quiet", str(committed), "second")
+    (tmp_path / "second" / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {committed / '.dvc' / 'cache'}\n")
+    opened = open_run(tmp_path / "second")
+    assert ledger.read(Repository(opened.root)) == ledger.read(Repository(committed))
+    assert ledger.head(Repository(tmp_path / "second")) == ledger.head(Repository(committed))

@@ -166,7 +166,7 @@ class Appended(RefUpdate):
 
 def read(repository: Repository) -> list[Entry]:
     """All entries, verified from the first to the last; none where there is no ledger yet. Raises `LedgerBroken`."""
-    return _read_at(repository, _tip(repository))
+    return _read_at(repository, commit_of(repository))
 
 
 def head(repository: Repository) -> str:
@@ -188,7 +188,7 @@ def appended(
     the head is another or a remote is ahead, `LedgerError` when an entry does not follow from those before it,
     `LedgerBroken` when the chain is.
     """
-    local, tip = repository.resolve(REF), _tip(repository)
+    local, tip = repository.resolve(REF), commit_of(repository)
     _require_no_remote_ahead(repository, tip)
     entries = _read_at(repository, tip)
     if expected is not None and head_of(entries) != expected:
@@ -326,7 +326,7 @@ def _require_follows(content: Content, entries: Sequence[Entry]) -> None:
                 )
 
 
-def _tip(repository: Repository) -> str | None:
+def commit_of(repository: Repository) -> str | None:
     """The commit of the ledger here, or of a remote's where this clone has made none of its own."""
     local = repository.resolve(f"{REF}^{{commit}}")
     remotes = _remote_tips(repository)

@@ -14,7 +14,7 @@ from secrets import token_hex
 from typing import IO, Any
 
 from onestep.redaction import SafeError
-from onestep.registry import graph
+from onestep.registry import graph, ledger
 from onestep.registry.repository import NOBODY, GitError, Repository
 
 FOLDER = Path(".onestep/runs")
@@ -70,6 +70,8 @@ def open_run(
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / ".gitignore").exists():
         (folder / ".gitignore").write_text("*\n")
+    if upstream is None:
+        _take_in_the_ledger(repository)
     using = _lock(folder / CACHE_LOCK, shared=True)
     try:
         cloned = Repository(folder).clone(source, clone)
@@ -151,6 +153,14 @@ def _asked(repository: Repository, *question: str) -> str:
         return repository.git(*question)
     except GitError as error:
         raise RunError(str(error)) from error
+
+
+def _take_in_the_ledger(project: Repository) -> None:
+    """Give the project the branch that it knows of a remote alone: a clone of it has none of its remotes' branches, and
+    would begin a second ledger, with alpha that is spent already.
+    """
+    if project.resolve(ledger.REF) is None and (known := ledger.commit_of(project)):
+        project.git("update-ref", ledger.REF, known, "")
 
 
 def _commit_of(clone: Repository, revision: str, source: str) -> str:
