@@ -71,9 +71,9 @@ def everything(folder):
 
 
 def settings(group):
-    from onestep.yaml_files import read_yaml
+    from ruamel.yaml import YAML  # some of the environments that this runs in have no onestep
 
-    return read_yaml(Path("params.yaml"))[group]
+    return YAML(typ="safe").load(Path("params.yaml"))[group]
 
 
 if stage == "footage":

@@ -130,7 +130,7 @@ def versions(*names: str) -> dict[str, str]:
 def test_recorded_environment_is_built_anew_and_the_model_comes_out_of_it_identical(
     audited: Path, key: SigningKey, tmp_path: Path
 ) -> None:
-    branch = record_of_another_environment(audited, key, packages=versions("numpy", "pyyaml", "safetensors"))
+    branch = record_of_another_environment(audited, key, packages=versions("numpy", "ruamel-yaml", "safetensors"))
     said: list[str] = []
     done = reproduce.reproduce(audited, branch, rebuild=True, folder=tmp_path / "work", say=said.append)
     assert said[0].startswith("building the recorded environment")
@@ -141,7 +141,7 @@ def test_recorded_environment_is_built_anew_and_the_model_comes_out_of_it_identi
 
 @pytest.mark.slow
 def test_stages_run_in_the_environment_that_was_built_and_in_no_other(audited: Path, key: SigningKey) -> None:
-    branch = record_of_another_environment(audited, key, packages=versions("numpy", "pyyaml"))
+    branch = record_of_another_environment(audited, key, packages=versions("numpy", "ruamel-yaml"))
     with pytest.raises(ReproduceFailed, match="the stage 'train' failed"):
         reproduce.reproduce(audited, branch, rebuild=True, say=quiet)
 
@@ -150,7 +150,7 @@ def test_stages_run_in_the_environment_that_was_built_and_in_no_other(audited: P
 def test_what_could_not_be_built_as_recorded_is_said_first_and_is_never_identical(
     audited: Path, key: SigningKey
 ) -> None:
-    packages = versions("numpy", "pyyaml", "safetensors")
+    packages = versions("numpy", "ruamel-yaml", "safetensors")
     branch = record_of_another_environment(audited, key, packages=packages, python="3.11.99")
     said: list[str] = []
     done = reproduce.reproduce(audited, branch, rebuild=True, say=said.append)
