@@ -139,6 +139,7 @@ INSTEAD = (
             "runs until Ctrl-C, as the one of this page does"),
     Instead("docs/nightly.md", "export PREFECT_API_URL=http://127.0.0.1:4200/api", 'export PREFECT_API_URL="$SERVER"',
             "port 4200 may be taken where tests run"),
+    Instead("docs/nightly.md", "onestep lineage verify", None, "docs/audit.md types it, on a clone with a record"),
     Instead("docs/nightly.md", "dvc update", "dvc update --help", NAMED),
     Instead("docs/nightly.md", "git merge runs/<id>", "git merge --help >/dev/null", "<id> stands for a run's id"),
     Instead("docs/nightly.md", "make test-slow", None, ITSELF),
