@@ -11,8 +11,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
-# threads that wait sleep: two that spin share their core badly with other processes (benchmarks/waiting.py)
-export OMP_WAIT_POLICY ?= PASSIVE
+# threads that wait spin briefly, then sleep, as onestep.environment has it (benchmarks/waiting.py)
+ifeq ($(OMP_WAIT_POLICY)$(GOMP_SPINCOUNT),)
+export OMP_WAIT_POLICY := PASSIVE
+export GOMP_SPINCOUNT := 10000
+endif
 # a user without an entry in the passwd file, as in a container, has neither a name nor a home
 export USER ?= uid-$(shell id -u)
 export LOGNAME ?= $(USER)

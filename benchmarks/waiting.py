@@ -1,7 +1,9 @@
-"""How threads wait: a training step of two OpenMP threads that spin while they wait, and of two that sleep, in turn.
+"""How threads wait: training steps of two OpenMP threads that wait in three ways, in turn.
 
-`python benchmarks/waiting.py` writes `docs/waiting.json`: seconds of each, idle and beside as many busy processes as
-there are cores, and the ratio spinning / sleeping pair by pair (above 1: sleeping is faster). The model's bits are compared.
+They spin (OpenMP's default), sleep at once (`OMP_WAIT_POLICY=PASSIVE`), or spin briefly and then sleep, as `onestep`
+and the Makefile set it (`onestep.environment.WAITING`). `python benchmarks/waiting.py` writes `docs/waiting.json`: seconds
+of each, idle and beside as many busy processes as there are cores, and each way's seconds over those of spinning, round by
+round (below 1: faster than spinning). The model's bits are compared.
 """
 
 import argparse
@@ -14,8 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from onestep.environment import WAITING
+
 OUT = Path("docs/waiting.json")
-POLICIES = {"spinning": "ACTIVE", "sleeping": "PASSIVE"}
+WAYS = {
+    "spinning": {"OMP_WAIT_POLICY": "ACTIVE"},
+    "sleeping": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "spinning briefly": WAITING,
+}
 STEP = """
 import hashlib, time, torch
 torch.set_num_threads(2)
@@ -50,12 +58,12 @@ def busy(processes: int) -> Iterator[None]:
             process.wait()
 
 
-def timed(policy: str, steps: int) -> tuple[float, str]:
+def timed(waiting: dict[str, str], steps: int) -> tuple[float, str]:
     """Seconds of so many training steps, and the sha256 of the model after them."""
-    environment = os.environ | {"OMP_WAIT_POLICY": policy}
+    others = {name: value for name, value in os.environ.items() if name not in WAITING}
     done = subprocess.run(
         [sys.executable, "-c", STEP.replace("STEPS", str(steps))],
-        env=environment,
+        env=others | waiting,
         capture_output=True,
         text=True,
         check=True,
@@ -64,33 +72,36 @@ def timed(policy: str, steps: int) -> tuple[float, str]:
     return float(seconds), sha256
 
 
-def measure(pairs: int, steps: int, load: int) -> dict[str, object]:
-    """Both policies in turn, beside `load` busy processes."""
-    seconds: dict[str, list[float]] = {name: [] for name in POLICIES}
+def measure(rounds: int, steps: int, load: int) -> dict[str, object]:
+    """Seconds of every way in turn, beside `load` busy processes, and their ratios to spinning."""
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     models = set()
     with busy(load):
-        for _ in range(pairs):
-            for name, policy in POLICIES.items():
-                took, sha256 = timed(policy, steps)
+        for _ in range(rounds):
+            for name, waiting in WAYS.items():
+                took, sha256 = timed(waiting, steps)
                 seconds[name].append(round(took, 3))
                 models.add(sha256)
     if len(models) != 1:
         raise SystemExit("the model's bits depend on how its threads wait")
-    ratios = [round(a / b, 2) for a, b in zip(*seconds.values(), strict=True)]
-    return {"seconds": seconds, "ratios": ratios, "median_ratio": statistics.median(ratios)}
+    ratios = {
+        name: [round(a / b, 2) for a, b in zip(took, seconds["spinning"], strict=True)]
+        for name, took in seconds.items()
+    }
+    return {"seconds": seconds, "median_ratio": {name: statistics.median(found) for name, found in ratios.items()}}
 
 
 def main() -> None:
     """Measure, print the ratios and write them down."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=5, help="times that both are timed in turn")
+    parser.add_argument("--rounds", type=int, default=5, help="times that every way is timed in turn")
     parser.add_argument("--steps", type=int, default=40, help="training steps in each")
     parser.add_argument("--out", type=Path, default=OUT)
     chosen = parser.parse_args()
     cores = os.cpu_count() or 1
-    found = {name: measure(chosen.pairs, chosen.steps, load) for name, load in (("idle", 0), ("loaded", cores))}
+    found = {name: measure(chosen.rounds, chosen.steps, load) for name, load in (("idle", 0), ("loaded", cores))}
     for name, result in found.items():
-        print(f"{name:<8} spinning / sleeping {result['median_ratio']} {result['ratios']}")
+        print(f"{name:<8} seconds over those of spinning: {result['median_ratio']}")
     chosen.out.write_text(json.dumps({"cores": cores, **found}, indent=1) + "\n")
 
 

@@ -115,9 +115,18 @@ def test_auditors_own_code_may_look_at_a_project_with_other_code(tmp_path: Path)
         require_own_code(project, ["consistency"])
 
 
-def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise() -> None:
-    code = "from onestep.environment import settle; settle(); import os; print(os.environ['OMP_WAIT_POLICY'])"
-    for given, policy in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
-        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == policy
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, ["PASSIVE", "10000"]),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", "None"]),
+        ({"GOMP_SPINCOUNT": "7"}, ["None", "7"]),
+    ],
+)
+def test_threads_spin_only_briefly_unless_the_user_says_otherwise(given: dict[str, str], found: list[str]) -> None:
+    show = "print(*(os.environ.get(name) for name in WAITING))"
+    code = f"import os; from onestep.environment import WAITING, settle; settle(); {show}"
+    others = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=others | given, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == found

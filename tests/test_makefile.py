@@ -102,9 +102,9 @@ def test_checkout_with_a_colon_in_its_path_is_one_sentence(checkout: Path) -> No
 
 
 def test_user_without_a_writable_home_gets_one_in_the_checkout(checkout: Path) -> None:
-    show = "show:\n\t@echo $(HOME) $(USER) $(OMP_WAIT_POLICY)\n"
+    show = "show:\n\t@echo $(HOME) $(USER) $(OMP_WAIT_POLICY) $(GOMP_SPINCOUNT)\n"
     (checkout / "show.mk").write_text(f"include Makefile\n{show}")
     known = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
     command = ["make", "-s", "-f", "show.mk", "show"]
     done = subprocess.run(command, cwd=checkout, env=known, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{checkout}/.onestep/home uid-{os.getuid()} PASSIVE\n"
+    assert done.stdout == f"{checkout}/.onestep/home uid-{os.getuid()} PASSIVE 10000\n"

@@ -1,4 +1,4 @@
-"""What a process starts from: the project's own code, a name and a home, threads that sleep while they wait."""
+"""What a process starts from: the project's own code, a name and a home, threads that give up their core while they wait."""
 
 import getpass
 import os
@@ -17,6 +17,8 @@ _CACHES = {
     "TORCH_HOME": "torch",
     "PREFECT_HOME": "prefect",
 }
+# OpenMP's threads spin briefly and then sleep; benchmarks/waiting.py measures this beside spinning and sleeping
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 # they look at a project with code that is trusted more than the project's own
 _FROM_OUTSIDE = ("doctor", "lineage")
 
@@ -24,12 +26,14 @@ _FROM_OUTSIDE = ("doctor", "lineage")
 def settle() -> None:
     """Make this process's environment fit to work in; called once, before anything is imported that reads it.
 
-    Lets OpenMP's threads sleep while they wait: two that spin share a core with other processes badly. Gives a user without
-    a name one, and who has no home that can be written to one below the temporary folder. Takes out what a git hook sets:
-    DVC and all that it starts would work on the hook's repository.
+    Lets OpenMP's threads spin only briefly while they wait: two that spin for long share cores with other processes badly,
+    and two that sleep at once are slow on an idle machine. Gives a user without a name one, and a user without a writable
+    home one below the temporary folder. Takes out what a git hook sets: DVC and all that it starts would work on the hook's
+    repository.
     """
     drop_git_variables()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not WAITING.keys() & os.environ.keys():
+        os.environ.update(WAITING)
     _give_a_name()
     _give_a_home()
 
