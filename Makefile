@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
-# threads that wait spin briefly, then sleep, as onestep.environment has it (benchmarks/waiting.py)
+# threads that wait spin briefly, then sleep, as onestep.core.environment has it (benchmarks/waiting.py)
 ifeq ($(OMP_WAIT_POLICY)$(GOMP_SPINCOUNT),)
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 10000
@@ -52,7 +52,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo $(CURDIR) $$($(BIN)/python -c 'import sys; print(*sys.version_info[:2], sep=".")') > $@
 
 demo: setup ## footage to a one-step model, with pictures and numbers
-	@$(BIN)/python -m onestep.registry.rwlock; since=$$(date +%s); $(BIN)/dvc repro && echo && $(BIN)/onestep times --since $$since && echo && $(BIN)/onestep keygen --if-missing && $(BIN)/onestep record
+	@$(BIN)/python -m onestep.vcs.rwlock; since=$$(date +%s); $(BIN)/dvc repro && echo && $(BIN)/onestep times --since $$since && echo && $(BIN)/onestep keygen --if-missing && $(BIN)/onestep record
 	@echo
 	@echo "verdict      reports/verdict.json"
 	@echo "report       reports/report.html (videos side by side, open it in a browser)"
@@ -64,7 +64,7 @@ demo: setup ## footage to a one-step model, with pictures and numbers
 full: ## the demo's model on 512 captions, as a DVC experiment: profiles/full.yaml over params.yaml
 long: ## a deeper student, trained for an hour and more, on 512 captions: profiles/long.yaml over params.yaml
 full long: setup
-	@$(BIN)/python -m onestep.registry.rwlock; since=$$(date +%s); $(BIN)/dvc exp run --name $@ $$($(BIN)/onestep profile profiles/$@.yaml) && echo && $(BIN)/onestep times --since $$since
+	@$(BIN)/python -m onestep.vcs.rwlock; since=$$(date +%s); $(BIN)/dvc exp run --name $@ $$($(BIN)/onestep profile profiles/$@.yaml) && echo && $(BIN)/onestep times --since $$since
 
 server: setup ## Prefect on this machine: server, pools, limits, automation, deployments, workers; says where its page is
 	$(BIN)/python -m flows.server $(ARGS)

@@ -25,10 +25,11 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from onestep.config import Params, SettingsError, merged, overrides, parse_settings
-from onestep.failures import one_sentence
-from onestep.storage import read_json, write_json
-from onestep.yaml_files import dump_yaml, parse_yaml, read_yaml
+from onestep.cli.params import Params, overrides
+from onestep.core.failures import one_sentence
+from onestep.core.params import SettingsError, merged, parse_settings
+from onestep.core.storage import read_json, write_json
+from onestep.core.yaml_files import dump_yaml, parse_yaml, read_yaml
 
 PROFILE, PARAMS, METRICS = Path("profiles/ablations.yaml"), Path("params.yaml"), Path("reports/metrics.json")
 RECORD = "reports/curves/adversarial/run.json"  # what the guard saw and did

@@ -24,17 +24,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from onestep.config import FetchSettings, GateSettings, Params, SettingsError, load_group, merged, parse_settings
-from onestep.failures import one_sentence
-from onestep.registry import ledger, runs
-from onestep.registry.attempts import AttemptRefused, outcomes, params_sha256
-from onestep.registry.ledger import Attempt, LedgerMoved, Promotion, Verdict, of_kind
-from onestep.registry.lineage.records import find
-from onestep.registry.repository import Repository
-from onestep.registry.spending import wealth
-from onestep.registry.tried import enter
-from onestep.storage import replacing, write_json
-from onestep.yaml_files import dump_yaml, read_yaml
+from onestep.cli.params import Params
+from onestep.core.failures import one_sentence
+from onestep.core.params import SettingsError, load_group, merged, parse_settings
+from onestep.core.storage import replacing, write_json
+from onestep.core.yaml_files import dump_yaml, read_yaml
+from onestep.gate.settings import GateSettings
+from onestep.gate.spending import wealth
+from onestep.models.settings import FetchSettings
+from onestep.nightly import workspace
+from onestep.provenance import ledger
+from onestep.provenance.ledger import Attempt, LedgerMoved, Promotion, Verdict, of_kind
+from onestep.provenance.store import find
+from onestep.registry.history import enter
+from onestep.registry.trials import AttemptRefused, outcomes, params_sha256
+from onestep.vcs.git import Repository
 
 PARAMS, METRICS, VERDICT = "params.yaml", "reports/metrics.json", "reports/verdict.json"
 TOOK = ".onestep/candidates.json"  # in the clone: seconds of each night, which the ledger does not know
@@ -100,7 +104,7 @@ def read_profile(profile: Path, params: Path) -> list[Candidate]:
 def open_clone(project: Path, clone: Path) -> None:
     """The clone that all nights work in, with the project's cache and a key of its own; left alone where it exists."""
     if not clone.exists():
-        runs.close(runs.open_run(project, clone.name, folder=clone.parent))
+        workspace.close(workspace.open_run(project, clone.name, folder=clone.parent))
     call(clone, "onestep", "keygen", "--if-missing")
 
 
@@ -289,7 +293,7 @@ def main(words: list[str] | None = None) -> None:
                 print(table(found), flush=True)
         found = nights(arguments.clone, candidates, verify=True)
         write_results(arguments.clone, found, arguments.profile, arguments.out, arguments.page)
-    except (CandidatesError, AttemptRefused, LedgerMoved, runs.RunError) as error:
+    except (CandidatesError, AttemptRefused, LedgerMoved, workspace.RunError) as error:
         sys.exit(f"error: {error}")
     print(table(found))
     seconds = sum(each.seconds or 0.0 for each in found)

@@ -21,17 +21,18 @@ from typing import Any
 
 import torch
 
-from onestep.config import AdversarialSettings, load_params
-from onestep.evaluation.development import development_measure
-from onestep.evaluation.preference import read_margins
-from onestep.failures import one_sentence
+from onestep.cli.params import load_params
+from onestep.core.failures import one_sentence
+from onestep.core.storage import read_json, write_json
+from onestep.core.yaml_files import read_yaml
+from onestep.evaluation.dev_evaluator import development_measure
+from onestep.evaluation.fidelity import read_margins
 from onestep.models.pipeline import load_pipeline
-from onestep.storage import read_json, write_json
 from onestep.training.adversarial import Adversarial
-from onestep.training.loop import Batches, make_accelerator, seeded
+from onestep.training.adversarial_settings import AdversarialSettings
 from onestep.training.stage import open_stage
+from onestep.training.trainer import Batches, make_accelerator, seeded
 from onestep.training.watch import Watch
-from onestep.yaml_files import read_yaml
 
 RESULT, PICTURE = Path("docs/collapse.json"), Path("docs/images/collapse.png")
 FORMS = ("as set", "as set, no penalty", "as published", "as published, no penalty")

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from onestep.core.failures import one_sentence
 from onestep.data.clips import load_frames, read_index
 from onestep.evaluation.distances import Moments
 from onestep.evaluation.faults import FAULTS
+from onestep.evaluation.fidelity import fidelity, preferred, read_margins, texture
 from onestep.evaluation.judge import load_judge
-from onestep.evaluation.preference import fidelity, preferred, read_margins, texture
-from onestep.failures import one_sentence
 
 EVERY = 20  # of the test clips one in so many gets a fault; the others are the reference
 STRENGTHS = (0.1, 0.25, 0.5, 1.0)

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from onestep.failures import one_sentence
+from onestep.core.failures import one_sentence
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -29,7 +29,7 @@ def graph_with(stages: int) -> str:
     """The test's small graph with more stages of nothing between its trainer and its gate."""
     from tests.night_project import GRAPH
 
-    from onestep.yaml_files import dump_yaml, parse_yaml
+    from onestep.core.yaml_files import dump_yaml, parse_yaml
 
     graph = parse_yaml(GRAPH, "GRAPH")
     for number in range(stages):
@@ -85,7 +85,7 @@ def measure(folder: Path, stages: int) -> dict[str, float]:
 def main() -> None:
     """Measure, print a table, write JSON."""
     from flows import server
-    from onestep.storage import write_json
+    from onestep.core.storage import write_json
 
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--stages", type=int, default=8, help="beside the seven of the small graph")

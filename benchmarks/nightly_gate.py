@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest, norm
 
-from onestep.config import GateSettings, load_params
+from onestep.cli.params import load_params
+from onestep.core.failures import one_sentence
+from onestep.core.storage import write_json
 from onestep.evaluation.distances import Moments
-from onestep.evaluation.paired_tests import frechet_contributions, mean_test
-from onestep.failures import one_sentence
-from onestep.registry.spending import alpha_without_promotion, offered, power
-from onestep.storage import write_json
+from onestep.evaluation.statistics import frechet_contributions, mean_test
+from onestep.gate.settings import GateSettings
+from onestep.gate.spending import alpha_without_promotion, offered, power
 
 PROMPTS, NIGHTS = 256, 90
 MARGIN = 0.03  # of the rule with a margin, in spreads of the paired difference

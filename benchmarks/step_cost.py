@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 
-from onestep.config import load_params
-from onestep.failures import one_sentence
+from onestep.cli.params import load_params
+from onestep.core.failures import one_sentence
 from onestep.models.pipeline import load_pipeline
 from onestep.training.adversarial import Adversarial
-from onestep.training.loop import Batches, attention, make_accelerator, seeded
 from onestep.training.stage import open_stage
+from onestep.training.trainer import Batches, attention, make_accelerator, seeded
 
 
 class TimedBatches(Batches):

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onestep.evaluation.preference import QUESTIONS
-from onestep.failures import one_sentence
-from onestep.storage import replacing
+from onestep.core.failures import one_sentence
+from onestep.core.storage import replacing
+from onestep.evaluation.fidelity import QUESTIONS
 
 MARK = re.compile(
     r"(?P<mark><!-- (?P<kind>\w+) of (?P<files>[^:]+): (?P<names>[^>]+) -->\n)(?P<old>.*?)(?P<end><!-- end -->)",

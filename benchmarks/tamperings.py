@@ -22,21 +22,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onestep.failures import one_sentence
-from onestep.registry import graph, ledger
-from onestep.registry.attempts import override
-from onestep.registry.gates import VERDICT
-from onestep.registry.ledger import Verdict
-from onestep.registry.lineage.records import everything, find, manifest
-from onestep.registry.lineage.verify import BROKEN, PASSED, verify
-from onestep.registry.production import CLIPS, MODEL, champion
+from onestep.core.failures import one_sentence
+from onestep.core.storage import write_json
+from onestep.gate.verdict import VERDICT
+from onestep.nightly.workspace import cache_folder
+from onestep.provenance import ledger
+from onestep.provenance.ledger import Verdict
+from onestep.provenance.record import Record, paths
+from onestep.provenance.signing import OWN_KEY, find_key, make_key, seal, sign_tag, unseal
+from onestep.provenance.store import everything, find, manifest
+from onestep.provenance.verify import BROKEN, PASSED, verify
+from onestep.registry.champion import CLIPS, MODEL, champion
 from onestep.registry.promotion import promote
-from onestep.registry.record import Record, paths
 from onestep.registry.recording import METRICS, record
-from onestep.registry.repository import Repository
-from onestep.registry.runs import cache_folder
-from onestep.registry.signing import OWN_KEY, find_key, make_key, seal, sign_tag, unseal
-from onestep.storage import write_json
+from onestep.registry.trials import override
+from onestep.vcs import graph
+from onestep.vcs.git import Repository
 
 ENVELOPE = paths(MODEL)["envelope"]
 

@@ -1,7 +1,7 @@
 """How threads wait: training steps of two OpenMP threads that wait in three ways, in turn.
 
 They spin (OpenMP's default), sleep at once (`OMP_WAIT_POLICY=PASSIVE`), or spin briefly and then sleep, as `onestep`
-and the Makefile set it (`onestep.environment.WAITING`). `python benchmarks/waiting.py` writes `docs/waiting.json`: seconds
+and the Makefile set it (`onestep.core.environment.WAITING`). `python benchmarks/waiting.py` writes `docs/waiting.json`: seconds
 of each, idle and beside as many busy processes as there are cores, and each way's seconds over those of spinning, round by
 round (below 1: faster than spinning). The model's bits are compared.
 """
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from onestep.environment import WAITING
+from onestep.core.environment import WAITING
 
 OUT = Path("docs/waiting.json")
 WAYS = {

@@ -12,10 +12,10 @@ from prefect.cache_policies import NO_CACHE
 from flows import page
 from flows.stages import StageFailed, live
 from flows.turns import GPU, in_turn
-from onestep.redaction import SafeError
-from onestep.registry import runs
-from onestep.registry.production import registered
-from onestep.registry.signing import OWN_KEY
+from onestep.core.redaction import SafeError
+from onestep.nightly import workspace
+from onestep.provenance.signing import OWN_KEY
+from onestep.registry.champion import registered
 
 GOOD = {  # exit codes of `onestep lineage` that are no failure
     "verify": {0: "passed", 4: "whole, but UNSIGNED", 5: "whole, but signed by nobody known here"},
@@ -37,7 +37,7 @@ def audit(
     reproduce: bool = True,
 ) -> str:
     """Verify all registered versions; reproduce one, another each week. Raises `AuditFailed`; people are told."""
-    run = runs.open_run(Path(project).resolve(), f"audit-{runs.new_id()}", revision, upstream)
+    run = workspace.open_run(Path(project).resolve(), f"audit-{workspace.new_id()}", revision, upstream)
     try:
         versions = [version.tag for version in registered(run.root)]
         trust = Path(project).resolve() / f"{OWN_KEY}.pub"
@@ -46,7 +46,7 @@ def audit(
             chosen = this_weeks(versions)
             rows.append({"model": chosen, "check": "reproduce", **come_out_again(run.root, chosen)})
     finally:
-        runs.close(run)
+        workspace.close(run)
     create_table_artifact(key="audit", table=rows, description=f"{len(versions)} registered models")
     wrong = [f"{row['model']} ({row['check']}: {row['says']})" for row in rows if row["outcome"] == FAILED]
     doubts = sorted({row["outcome"] for row in rows} - {FAILED, "passed", "identical"})
@@ -81,7 +81,7 @@ def _asked(root: Path, question: str, version: str, *options: str) -> dict[str, 
     """What `onestep lineage` answers, line by line in the log."""
     last, code = "", 0
     try:
-        for line in live([sys.executable, "-m", "onestep.cli", "lineage", question, version, *options], root):
+        for line in live([sys.executable, "-m", "onestep.cli.main", "lineage", question, version, *options], root):
             get_run_logger().info(line)
             last = line
     except StageFailed as failure:

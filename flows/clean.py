@@ -5,8 +5,8 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from onestep.registry import runs
-from onestep.registry.keeping import KeepingRefused, collect_garbage
+from onestep.nightly import workspace
+from onestep.registry.gc import KeepingRefused, collect_garbage
 
 
 @flow(name="clean")
@@ -21,7 +21,7 @@ def clean(project: str = ".", keep: int = 5) -> str:
 @task(cache_policy=NO_CACHE)
 def remove_clones(project: Path, keep: int) -> list[str]:
     """Old clones, never one in use."""
-    gone = runs.clean(project, keep)
+    gone = workspace.clean(project, keep)
     get_run_logger().info(f"removed {len(gone)} clones")
     return gone
 
@@ -30,9 +30,9 @@ def remove_clones(project: Path, keep: int) -> list[str]:
 def remove_from_cache(project: Path) -> str:
     """All that no registered version, recorded run, branch or tag needs; not while a run is at work."""
     try:
-        with runs.cache_alone(project):
+        with workspace.cache_alone(project):
             kept = collect_garbage(project)
-    except (runs.RunError, KeepingRefused) as refusal:
+    except (workspace.RunError, KeepingRefused) as refusal:
         get_run_logger().warning(f"nothing was removed from the cache: {refusal}")
         return f"left alone, {refusal}"
     return f"kept what {len(kept)} recorded runs need"

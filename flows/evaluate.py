@@ -9,9 +9,9 @@ from prefect.cache_policies import NO_CACHE
 from flows import page
 from flows.night import AGAIN_S, Night, a_run
 from flows.stages import run_stages
-from onestep.registry.gates import read_verdict
-from onestep.registry.graph import depending_on, plan
-from onestep.registry.revisit import take_model
+from onestep.gate.verdict import read_verdict
+from onestep.registry.reconstruct import take_model
+from onestep.vcs.graph import depending_on, plan
 
 
 @flow(name="evaluate")

@@ -4,7 +4,7 @@ import logging
 import traceback
 from typing import Any
 
-from onestep.redaction import without_secrets
+from onestep.core.redaction import without_secrets
 
 
 def keep_secrets_out() -> None:

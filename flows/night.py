@@ -14,19 +14,23 @@ from prefect.exceptions import TerminationSignal
 
 from flows import page
 from flows.stages import Book, run_stages
-from onestep.config import FetchSettings, GateSettings, RetrainSettings, load_group
-from onestep.registry import ledger, runs
-from onestep.registry.decision import Decision, decide, look
-from onestep.registry.gates import read_verdict
-from onestep.registry.graph import PlannedStage, leading_to, plan
-from onestep.registry.imports import update_imports
-from onestep.registry.morning import Morning, still, write_morning
-from onestep.registry.publishing import enter_and_publish, publish
+from onestep.core.params import load_group
+from onestep.gate.settings import GateSettings
+from onestep.gate.verdict import read_verdict
+from onestep.models.settings import FetchSettings
+from onestep.nightly import workspace
+from onestep.nightly.publish import enter_and_publish, publish
+from onestep.nightly.retrain_policy import Decision, decide, look
+from onestep.nightly.settings import RetrainSettings
+from onestep.nightly.summary import Morning, still, write_morning
+from onestep.nightly.workspace import Run
+from onestep.provenance import ledger
+from onestep.provenance.signing import find_key
+from onestep.registry.history import pin_champion, waiting
 from onestep.registry.recording import record
-from onestep.registry.repository import Repository
-from onestep.registry.runs import Run
-from onestep.registry.signing import find_key
-from onestep.registry.tried import pin_champion, waiting
+from onestep.vcs.git import Repository
+from onestep.vcs.graph import PlannedStage, leading_to, plan
+from onestep.vcs.imports import update_imports
 
 PARAMS = "params.yaml"
 CANDIDATE = "onestep.candidate"
@@ -100,7 +104,7 @@ def a_run(flow: str, project: str, revision: str, upstream: str | None, notify: 
     """A run in a clone of its own; whatever happens in it, the morning page is written and people are told."""
     home = Path(project).resolve()
     clock = time.monotonic()
-    morning = Morning(run=runs.new_id(), flow=flow, started=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+    morning = Morning(run=workspace.new_id(), flow=flow, started=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     night: Night | None = None
     try:
         run = open_clone(home, morning.run, revision, upstream)
@@ -118,7 +122,7 @@ def a_run(flow: str, project: str, revision: str, upstream: str | None, notify: 
         if night is not None:
             morning.stages = night.book.table()
             page.show_stages(morning.stages)
-            runs.close(night.run)
+            workspace.close(night.run)
         written = morning.page(home)
         with page.not_fatal("the page"):
             write_morning(written, morning, night.run.root if night else None)
@@ -129,7 +133,7 @@ def a_run(flow: str, project: str, revision: str, upstream: str | None, notify: 
 @task(cache_policy=NO_CACHE)
 def open_clone(project: Path, id: str, revision: str, upstream: str | None) -> Run:
     """A clone at a pinned commit, with the project's cache."""
-    run = runs.open_run(project, id, revision, upstream)
+    run = workspace.open_run(project, id, revision, upstream)
     get_run_logger().info(f"run {run.id} at commit {run.commit[:12]} in {run.root}")
     return run
 

@@ -11,10 +11,10 @@ from typing import Any, cast
 from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from onestep.redaction import without_home, without_secrets
-from onestep.registry.decision import Decision
-from onestep.registry.gates import as_markdown
-from onestep.registry.morning import REPORT, Morning, metric_rows
+from onestep.core.redaction import without_home, without_secrets
+from onestep.gate.verdict import as_markdown
+from onestep.nightly.retrain_policy import Decision
+from onestep.nightly.summary import REPORT, Morning, metric_rows
 
 
 def show_decision(decision: Decision) -> None:

@@ -6,7 +6,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from onestep.prefect_server import folders_served
+from onestep.nightly.prefect_server import folders_served
 
 NEARBY = 100  # ports after the wanted one among which a free one is looked for
 

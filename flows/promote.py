@@ -16,15 +16,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.input import RunInput
 
 from flows import page
+from onestep.gate.verdict import as_markdown, read_verdict
+from onestep.nightly import workspace
+from onestep.nightly.publish import offer, publish_promotion, publish_refusal
+from onestep.nightly.workspace import Run
+from onestep.provenance.ledger import LedgerMoved
+from onestep.provenance.signing import find_key
 from onestep.registry import promotion as registry
-from onestep.registry import runs
-from onestep.registry.attempts import AttemptRefused
-from onestep.registry.gates import as_markdown, read_verdict
-from onestep.registry.ledger import LedgerMoved
 from onestep.registry.promotion import AlreadyChampion, NotReproduced, PromotionRefused
-from onestep.registry.publishing import offer, publish_promotion, publish_refusal
-from onestep.registry.runs import Run
-from onestep.registry.signing import find_key
+from onestep.registry.trials import AttemptRefused
 
 SPARE_S = 3600  # how much longer than its answer the pause itself may last, should the server be away just then
 AGAIN_S = 10
@@ -81,11 +81,11 @@ def promote(
 @contextmanager
 def candidate_of(project: Path, branch: str, upstream: str | None) -> Iterator[Run]:
     """A clone of a recorded run."""
-    run = runs.open_run(project, f"promote-{runs.new_id()}", branch, upstream)
+    run = workspace.open_run(project, f"promote-{workspace.new_id()}", branch, upstream)
     try:
         yield run
     finally:
-        runs.close(run)
+        workspace.close(run)
 
 
 def ask(approver: str, branch: str, verdict: str, wait_h: float, silence: str) -> Outcome:

@@ -20,10 +20,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.ports import listens, require_free, url_of
-from onestep import failures
-from onestep.child_environment import SIGNING
-from onestep.failures import one_sentence
-from onestep.redaction import without_secrets
+from onestep.core import failures
+from onestep.core.child_environment import SIGNING
+from onestep.core.failures import one_sentence
+from onestep.core.redaction import without_secrets
 
 ROOT = Path(__file__).parents[1]
 POOLS = ("cpu", "gpu")

@@ -22,12 +22,12 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from flows import supervised
 from flows.turns import GPU, in_turn
-from onestep import supervised
-from onestep.child_environment import for_child
-from onestep.redaction import SafeError, without_secrets
-from onestep.registry.graph import PlannedStage
-from onestep.registry.rwlock import mend_rwlock
+from onestep.core.child_environment import for_child
+from onestep.core.redaction import SafeError, without_secrets
+from onestep.vcs.graph import PlannedStage
+from onestep.vcs.rwlock import mend_rwlock
 
 RETRY_DELAY_S = 30
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h

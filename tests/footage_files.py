@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onestep.video import ffmpeg_executable
+from onestep.media.video import ffmpeg_executable
 
 PATCHES = np.array([(200, 60, 50), (40, 170, 80), (60, 80, 190), (128, 128, 128)], dtype=np.uint8)
 SIDE = 64

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onestep.yaml_files import dump_yaml, read_yaml
+from onestep.core.yaml_files import dump_yaml, read_yaml
 from tests.pins import FIRST
 from tests.toy_project import run
 
@@ -64,7 +64,7 @@ MAKE = """
 import hashlib, json, sys
 from pathlib import Path
 
-from onestep.yaml_files import read_yaml
+from onestep.core.yaml_files import read_yaml
 
 stage, *paths = sys.argv[1:]
 out = Path(paths[-1])

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestep.cli import app
-from onestep.config import merged
-from onestep.data import world
+from onestep.cli.main import app
+from onestep.core.params import merged
+from onestep.core.yaml_files import dump_yaml, read_yaml
+from onestep.demo import world
 from onestep.evaluation.faults import FAULTS
 from onestep.evaluation.judge import Judge
-from onestep.yaml_files import dump_yaml, read_yaml
 from tests.pins import FIRST
 from tests.tiny import FRAMES, SIDE, save_pipeline
 

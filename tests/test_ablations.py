@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from onestep.config import Params, merged, parse_settings
-from onestep.yaml_files import read_yaml
+from onestep.cli.params import Params
+from onestep.core.params import merged, parse_settings
+from onestep.core.yaml_files import read_yaml
 from tests.toy_project import run
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ stages:
 MAKE = """
 import json, sys
 from pathlib import Path
-from onestep.yaml_files import read_yaml
+from onestep.core.yaml_files import read_yaml
 import toy
 
 params = read_yaml(Path("params.yaml"))

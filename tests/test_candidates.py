@@ -7,11 +7,11 @@ import pytest
 from benchmarks import candidates
 from benchmarks.candidates import END, START, CandidatesError, read_profile
 
-from onestep.registry import ledger
-from onestep.registry.lineage.verify import PASSED
-from onestep.registry.production import champion
-from onestep.registry.repository import Repository
-from onestep.yaml_files import dump_yaml
+from onestep.core.yaml_files import dump_yaml
+from onestep.provenance import ledger
+from onestep.provenance.verify import PASSED
+from onestep.registry.champion import champion
+from onestep.vcs.git import Repository
 from tests.night_project import make_night_project
 from tests.test_graph import ROOT
 from tests.toy_project import run

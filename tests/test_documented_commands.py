@@ -21,10 +21,11 @@ import httpx
 import pytest
 import typer
 
-from onestep import cli
-from onestep.child_environment import for_child
-from onestep.config import load_params, merged
-from onestep.yaml_files import dump_yaml, parse_yaml, read_yaml
+from onestep.cli import main
+from onestep.cli.params import load_params
+from onestep.core.child_environment import for_child
+from onestep.core.params import merged
+from onestep.core.yaml_files import dump_yaml, parse_yaml, read_yaml
 from tests import documented
 from tests.documented import PAGES, ROOT, Block, Command, Shell, all_blocks, all_commands, blocks, commands
 from tests.flows.asking import wait_for
@@ -79,7 +80,8 @@ WORKERS = "the page says that it was typed but not run: needs Docker or Kubernet
 POSTGRES = "needs root, Debian's package index and the address 127.0.0.1:5432"
 INSTEAD = (
     Instead("README.md", "make demo", None, DEMO),
-    Instead("README.md", "make test ", "make test ARGS='-n 0 tests/test_yaml_files.py'", "this test run is in `make test-slow`"),
+    Instead("README.md", "make test ", "make test ARGS='-n 0 tests/core/test_yaml_files.py'",
+            "this test run is in `make test-slow`"),
     Instead("README.md", "make long", "make --dry-run long && onestep profile profiles/long.yaml", "takes 87 minutes"),
     Instead("README.md", "make server", "make --dry-run server", "runs until Ctrl-C; typed with docs/nightly.md"),
     Instead("README.md", "onestep lineage reproduce", "onestep lineage reproduce --help", "docs/audit.md types it"),
@@ -88,7 +90,7 @@ INSTEAD = (
     Instead("docs/ablations.md", "python benchmarks/ablations.py", "python benchmarks/ablations.py --help", HOURS),
     Instead("docs/audit.md", "make demo", None, DEMO),
     Instead("docs/audit.md", "python benchmarks/tamperings.py", "python benchmarks/tamperings.py --help",
-            "takes minutes; tests/registry/lineage/test_verify.py runs each of its tamperings"),
+            "takes minutes; tests/provenance/test_verify.py runs each of its tamperings"),
     Instead("docs/audit.md", "git tag --list", f"{PROMOTE} && git tag --list 'onestep*' | xargs -r -n 1 git -c gpg.format=ssh "
             "-c gpg.ssh.allowedSignersFile=.onestep/allowed tag --verify", "a model that was not promoted has no tags to verify"),
     Instead("docs/audit.md", "onestep keygen FILE", "onestep keygen .onestep/another", "FILE stands for a name"),
@@ -280,7 +282,7 @@ def test_a_page_says_how_its_programs_come_on_the_path_before_it_uses_them(page:
 
 def named_by(words: list[str]) -> tuple[Any, list[str]]:
     """The command that these words after `onestep` name, and its own words."""
-    found, words = typer.main.get_command(cli.app), list(words)
+    found, words = typer.main.get_command(main.app), list(words)
     while hasattr(found, "commands") and words and not words[0].startswith("-"):
         assert words[0] in found.commands, f"onestep has no {words[0]!r}: it has {sorted(found.commands)}"
         found = found.commands[words.pop(0)]
@@ -318,7 +320,7 @@ def test_every_command_tells_what_it_does() -> None:
         for below in getattr(command, "commands", {}).values():
             yield from leaves(below)
 
-    everything = list(leaves(typer.main.get_command(cli.app)))
+    everything = list(leaves(typer.main.get_command(main.app)))
     assert len(everything) >= 45
     assert all(command.help for command in everything)
 
@@ -328,7 +330,7 @@ def test_every_option_in_a_sentence_belongs_to_a_command_of_its_page() -> None:
         below = [options(inner) for inner in getattr(command, "commands", {}).values()]
         return {name for each in command.params for name in (*each.opts, *each.secondary_opts)}.union(*below)
 
-    known = options(typer.main.get_command(cli.app))
+    known = options(typer.main.get_command(main.app))
     for page in PAGES:
         for line, text in documented.inline_code(page):
             if re.fullmatch(r"--[a-z][a-z-]+( [A-Z]+)?", text):
@@ -391,11 +393,11 @@ def exit_codes(page: str) -> list[set[int]]:
 
 
 def test_the_exit_codes_of_a_page_are_those_of_the_code() -> None:
-    from onestep.registry.lineage import records, reproduce, verify
+    from onestep.provenance import reproduce, store, verify
 
     of_verify = {verify.PASSED, verify.BROKEN, verify.UNSIGNED, verify.UNKNOWN_SIGNER, verify.OTHER_COPY}
     of_reproduce = {*reproduce.EXIT_CODES.values(), reproduce.ReproduceFailed.exit_code}
-    assert exit_codes("docs/audit.md") == [of_verify | {records.NoRecord.exit_code}, of_reproduce]
+    assert exit_codes("docs/audit.md") == [of_verify | {store.NoRecord.exit_code}, of_reproduce]
     for command, codes in zip(("verify", "reproduce"), exit_codes("docs/audit.md"), strict=True):
         told = named_by(["lineage", command])[0].help.partition("Exit codes:")[2]
         assert {int(code) for code in re.findall(r"\b(\d)\b", told)} == codes

@@ -17,8 +17,8 @@ from benchmarks.nightly_gate import (
     uneven,
 )  # fmt: skip
 
-from onestep.config import load_params
-from onestep.registry.spending import gamma
+from onestep.cli.params import load_params
+from onestep.gate.spending import gamma
 from tests.test_graph import ROOT
 
 SETTINGS = load_params(ROOT / "params.yaml").gate

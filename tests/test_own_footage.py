@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from onestep.data import world
-from onestep.registry.graph import plan
-from onestep.video import write_video
+from onestep.demo import world
+from onestep.media.video import write_video
+from onestep.vcs.graph import plan
 from tests.small_project import command, make_project, run_here
 from tests.tiny import FRAMES, SIDE
 

@@ -15,12 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from onestep.cli import app
+from onestep.cli.main import app
+from onestep.core.yaml_files import read_yaml
 from onestep.data.clips import read_quarantine
-from onestep.evaluation.generate import make_clip
+from onestep.inference.generate import make_clip
 from onestep.models.pipeline import load_pipeline
-from onestep.registry.graph import plan
-from onestep.yaml_files import read_yaml
+from onestep.vcs.graph import plan
 from tests.small_project import command, make_project, read_params, run_here, write_params
 from tests.tiny import FRAMES, SIDE, TOKENS
 

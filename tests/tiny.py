@@ -6,11 +6,11 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
+from onestep.core.storage import write_json
 from onestep.models.pipeline import VideoPipeline, fingerprint
 from onestep.pretraining.settings import TeacherTraining, VaeTraining
 from onestep.pretraining.teacher import assemble, build_teacher, build_tokenizer
 from onestep.pretraining.vae import build_vae
-from onestep.storage import write_json
 
 FRAMES, SIDE, TOKENS = 5, 32, 16
 CAPTIONS = ("a small red circle rising on teal", "a large blue cross falling on sand")

@@ -78,10 +78,10 @@ def reproduce(root: Path, target: str | None = None) -> None:
 
 def offer(root: Path) -> None:
     """Enter the next comparison in the ledger, by the shipped rules, and pin it."""
-    from onestep.config import load_params
-    from onestep.registry import attempts
+    from onestep.cli.params import load_params
+    from onestep.registry import trials
 
-    attempts.offer(root, load_params(Path(__file__).parents[1] / "params.yaml").gate, None)
+    trials.offer(root, load_params(Path(__file__).parents[1] / "params.yaml").gate, None)
 
 
 def use_tools_of_this_environment(patched: pytest.MonkeyPatch) -> None:

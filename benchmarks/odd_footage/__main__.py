@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from onestep.failures import one_sentence
+from onestep.core.failures import one_sentence
 
 from .judged import judge
 from .mutations import fuzz

@@ -16,9 +16,10 @@ from typing import Any
 
 import pandas as pd
 
-from onestep.config import IngestSettings, load_params
+from onestep.cli.params import load_params
 from onestep.data.clips import load_frames, read_index, read_quarantine
 from onestep.data.ingest import ingest
+from onestep.data.ingest_settings import IngestSettings
 
 from . import broken, captions, codecs, colours, gifs, limits, places, shapes, streams
 from .card import faults

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onestep.video import ffmpeg_executable
+from onestep.media.video import ffmpeg_executable
 
 from .card import Card
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from onestep.core.storage import replacing
 from onestep.data.clips import read_frames, read_index
-from onestep.storage import replacing
 
 from .judged import ROOT, Outcome
 from .odd import SMALL

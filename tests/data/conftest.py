@@ -4,11 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onestep.config import FootageSettings, IngestSettings, Params, load_params
-from onestep.data import world
-from onestep.data.footage import render_footage
+from onestep.cli.params import Params, load_params
 from onestep.data.ingest import ingest
-from onestep.video import write_video
+from onestep.data.ingest_settings import IngestSettings
+from onestep.demo import world
+from onestep.demo.footage import render_footage
+from onestep.demo.settings import FootageSettings
+from onestep.media.video import write_video
 
 ROOT = Path(__file__).parents[2]
 

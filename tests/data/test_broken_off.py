@@ -11,18 +11,18 @@ from typing import Any
 import fsspec
 import pytest
 
-from onestep.config import IngestSettings
+from onestep.core.storage import MachineFailed, sha256_folder
 from onestep.data import cutting
 from onestep.data import ingest as rooms
 from onestep.data.clips import read_index, read_quarantine
 from onestep.data.cutting import Source, take
 from onestep.data.finished import ROOT as RESUME
 from onestep.data.ingest import FootageLost, ingest
+from onestep.data.ingest_settings import IngestSettings
 from onestep.data.metadata import Caption
 from onestep.data.quarantine import REASONS
 from onestep.data.shots import find_shots
-from onestep.storage import MachineFailed, sha256_folder
-from onestep.video import ffmpeg_executable
+from onestep.media.video import ffmpeg_executable
 from tests.data.conftest import shot
 
 Team = Callable[..., Path]

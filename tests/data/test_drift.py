@@ -6,10 +6,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from onestep.config import DriftSettings, Params
+from onestep.cli.params import Params
+from onestep.core.storage import read_json
 from onestep.data.clips import INDEX, read_index
 from onestep.data.drift import drift
-from onestep.storage import read_json
+from onestep.data.drift_settings import DriftSettings
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from onestep.config import IngestSettings, Params, ValidateSettings
+from onestep.cli.params import Params
+from onestep.core.storage import StorageError, read_json, write_json
 from onestep.data.clips import INDEX, QUARANTINE, read_index
 from onestep.data.expectations import ValidationRefused, require_passed, validate
-from onestep.storage import StorageError, read_json, write_json
+from onestep.data.ingest_settings import IngestSettings
+from onestep.data.validate_settings import ValidateSettings
 
 Judge = Callable[..., dict[str, Any]]
 

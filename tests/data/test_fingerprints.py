@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 
 from onestep.data.fingerprints import Look, find_duplicates, look_at
-from onestep.video import decode, write_video
+from onestep.media.video import decode, write_video
 from tests.data.conftest import shot
 
 

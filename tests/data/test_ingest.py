@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import s3fs
 
-from onestep.config import IngestSettings
+from onestep.core.storage import StorageError, sha256_file, sha256_folder
 from onestep.data.clips import load_frames, read_frames, read_index, read_quarantine
 from onestep.data.ingest import ingest, split_of
+from onestep.data.ingest_settings import IngestSettings
 from onestep.data.shots import find_shots
-from onestep.data.world import ATTRIBUTES
-from onestep.storage import StorageError, sha256_file, sha256_folder
+from onestep.demo.world import ATTRIBUTES
 from tests.data.conftest import shot
 
 Team = Callable[..., Path]
@@ -68,7 +68,7 @@ def test_each_clip_carries_its_shots_caption_attributes_and_window(footage: Path
 
 
 def test_a_clip_shows_the_frames_of_its_window(footage: Path, clips: Path) -> None:
-    from onestep.video import decode
+    from onestep.media.video import decode
 
     index = read_index(clips)
     for clip in index.groupby("source").last().reset_index().head(4).to_dict("records"):

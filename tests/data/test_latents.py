@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from onestep.config import EncodeSettings
-from onestep.data import world
+from onestep.core.storage import read_json, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index, write_clips
+from onestep.data.encode_settings import EncodeSettings
 from onestep.data.expectations import ValidationRefused
 from onestep.data.latents import LatentsError, encode, open_latents
-from onestep.evaluation.generate import look_back
+from onestep.demo import world
+from onestep.inference.generate import look_back
+from onestep.media.video import write_video
 from onestep.models.pipeline import fingerprint, load_pipeline
-from onestep.storage import read_json, sha256_folder, write_json
-from onestep.video import write_video
 from tests.tiny import FRAMES, SIDE, TOKENS, save_pipeline
 
 CLIPS, FPS = 8, 12.0

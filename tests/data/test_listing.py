@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from onestep.core.storage import open_folder
 from onestep.data.listing import explain_missing, list_footage
-from onestep.storage import open_folder
 
 
 @pytest.fixture

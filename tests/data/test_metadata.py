@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from onestep.core.storage import open_folder
 from onestep.data.metadata import Caption, MetadataError, captions_of, read_metadata
-from onestep.storage import open_folder
 
 
 def read(folder: Path, text: str) -> dict[str, list[Caption]]:

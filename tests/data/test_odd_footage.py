@@ -10,8 +10,8 @@ from benchmarks.odd_footage.judged import Outcome, everything, judge, settings_o
 from benchmarks.odd_footage.odd import MAIN, SMALL
 from benchmarks.odd_footage.page import MARK, PAGE, table
 
+from onestep.core.storage import sha256_folder
 from onestep.data.ingest import ingest
-from onestep.storage import sha256_folder
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from onestep.config import EvaluateSettings
 from onestep.evaluation.judge import Judge, load_judge
+from onestep.evaluation.settings import EvaluateSettings
 from onestep.pretraining.judge import LabelledClips, class_numbers, fit
 from onestep.pretraining.settings import JudgeTraining
 from tests.evaluation.made import drawn, write_clips_folder

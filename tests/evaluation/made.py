@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from onestep.data import world
+from onestep.core.storage import write_json
 from onestep.data.clips import write_clips
-from onestep.storage import write_json
-from onestep.video import write_video
+from onestep.demo import world
+from onestep.media.video import write_video
 
 FRAMES, SIDE, FPS = 13, 64, 12.0
 PROMPTS, REFERENCE = 24, 40

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from onestep.core.storage import read_json, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index
 from onestep.evaluation.evaluate import EvaluationError, evaluate
 from onestep.evaluation.faults import grain
 from onestep.evaluation.judge import PATCH_FEATURES
-from onestep.evaluation.paired_tests import Comparison
-from onestep.evaluation.report import write_report
-from onestep.evaluation.samples import SamplesError, read_samples
-from onestep.storage import read_json, sha256_folder, write_json
+from onestep.evaluation.statistics import Comparison
+from onestep.inference.samples import SamplesError, read_samples
+from onestep.report.report import write_report
 from tests.evaluation.made import PROMPTS, write_clips_folder, write_family
 
 WAYS = {

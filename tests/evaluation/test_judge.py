@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from onestep.data import world
+from onestep.core.storage import read_json
+from onestep.demo import world
 from onestep.evaluation.judge import FEATURES, PATCH_FEATURES, JudgeError, load_judge
 from onestep.pretraining.judge import ClassError, LabelledClips, _varied, class_numbers, train_judge
 from onestep.pretraining.settings import JudgeTraining
-from onestep.storage import read_json
 from tests.evaluation.conftest import BUNDLED
 from tests.evaluation.made import drawn, write_clips_folder
 

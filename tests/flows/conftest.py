@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from flows import server as one_machine
-from onestep.registry.signing import OWN_KEY, make_key
+from onestep.provenance.signing import OWN_KEY, make_key
 from tests.flows.asking import artifact, statuses
 from tests.night_project import fresh_night_project, write_footage  # noqa: F401
 from tests.toy_project import run

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from flows import page
-from onestep.yaml_files import read_yaml
+from onestep.core.yaml_files import read_yaml
 from tests.flows.asking import ask, wait_for
 from tests.flows.conftest import ROOT
 

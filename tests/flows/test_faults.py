@@ -18,7 +18,7 @@ from flows.stages import StageFailed
 
 from flows import night as sentences
 from flows import server as one_machine
-from onestep.registry.production import champion
+from onestep.registry.champion import champion
 from tests.flows.asking import (
     ask,
     ended,

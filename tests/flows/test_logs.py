@@ -6,7 +6,7 @@ import pytest
 
 import flows  # noqa: F401  (importing it is what makes logs safe)
 from flows import page
-from onestep.registry.morning import Morning
+from onestep.nightly.summary import Morning
 
 SECRET = "https://person:pw1x@host.example/x?X-Amz-Signature=abc123"
 

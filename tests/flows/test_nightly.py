@@ -8,10 +8,10 @@ import pytest
 from flows.nightly import nightly
 from flows.retrain import retrain
 
-from onestep.registry import ledger
-from onestep.registry.production import champion
-from onestep.registry.repository import Repository
-from onestep.registry.tried import Tried, tried
+from onestep.provenance import ledger
+from onestep.registry.champion import champion
+from onestep.registry.history import Tried, tried
+from onestep.vcs.git import Repository
 from tests.flows.asking import artifact, statuses
 from tests.flows.conftest import Played
 from tests.night_project import write_footage, write_night_params

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from flows import server as one_machine
-from onestep import doctor
+from onestep.nightly import doctor
 from tests.flows.asking import ask, ended, start, wait_for
 from tests.flows.conftest import ROOT, free_port, using
 from tests.toy_project import run

@@ -10,10 +10,10 @@ from flows.clean import clean
 from flows.evaluate import evaluate
 from flows.ingest import ingest
 
-from onestep.registry.keeping import missing
-from onestep.registry.production import registered
-from onestep.registry.runs import FOLDER
-from onestep.storage import sha256_folder
+from onestep.core.storage import sha256_folder
+from onestep.nightly.workspace import FOLDER
+from onestep.registry.champion import registered
+from onestep.registry.gc import missing
 from tests.flows.asking import artifact, statuses
 from tests.flows.test_nightly import state
 from tests.night_project import write_footage

@@ -18,8 +18,8 @@ import pytest
 
 from flows import ports
 from flows import server as one_machine
-from onestep import doctor
-from onestep.prefect_server import working_folders
+from onestep.nightly import doctor
+from onestep.nightly.prefect_server import working_folders
 from tests.flows.asking import ask, wait_for
 from tests.flows.conftest import ROOT, free_port
 

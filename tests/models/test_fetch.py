@@ -6,9 +6,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from onestep.config import FetchSettings
+from onestep.core.storage import StorageError, sha256_folder
 from onestep.models.fetch import FetchRefused, fetch_folder
-from onestep.storage import StorageError, sha256_folder
+from onestep.models.settings import FetchSettings
 
 
 @pytest.fixture

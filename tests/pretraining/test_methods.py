@@ -11,7 +11,7 @@ from diffusers import AutoencoderKLWan
 from onestep.models.pipeline import VideoPipeline
 from onestep.pretraining.teacher import TeacherMethod, assemble, build_teacher, build_tokenizer
 from onestep.pretraining.vae import VaeMethod, build_vae
-from onestep.training.loop import Batches, Method, Plan, run
+from onestep.training.trainer import Batches, Method, Plan, run
 from tests.tiny import CAPTIONS, FRAMES, SIDE, VAE, teacher_settings
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from onestep.registry.signing import SigningKey, find_key, make_key
-from tests.registry.lineage.audited import audited_project
+from onestep.provenance.signing import SigningKey, find_key, make_key
+from tests.audited import audited_project
 from tests.toy_project import use_tools_of_this_environment
 
 

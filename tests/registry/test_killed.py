@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from onestep.registry import ledger
-from onestep.registry.lineage.verify import BROKEN, UNSIGNED, verify
-from onestep.registry.production import champion
+from onestep.provenance import ledger
+from onestep.provenance.verify import BROKEN, UNSIGNED, verify
+from onestep.registry.champion import champion
 from onestep.registry.promotion import promote
-from onestep.registry.repository import Repository
-from tests.registry.processes import promote_and_die
+from onestep.vcs.git import Repository
+from tests.processes import promote_and_die
 from tests.toy_project import run
 
 PROMOTE = "from pathlib import Path; from onestep.registry.promotion import promote; promote(Path('.'))"

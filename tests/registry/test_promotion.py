@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from onestep.registry import ledger, promotion
-from onestep.registry.graph import GraphError, changes
-from onestep.registry.pin import read_pin
-from onestep.registry.production import champion
+from onestep.core.storage import sha256_folder
+from onestep.gate.pin import read_pin
+from onestep.provenance import ledger
+from onestep.registry import promotion
+from onestep.registry.champion import champion
 from onestep.registry.promotion import AlreadyChampion, NotReproduced, PromotionRace, PromotionRefused, merge, promote
-from onestep.registry.repository import RefUpdate, Repository
-from onestep.storage import sha256_folder
+from onestep.vcs.git import RefUpdate, Repository
+from onestep.vcs.graph import GraphError, changes
 from tests.pins import FIRST
-from tests.registry.processes import promote_at_once
+from tests.processes import promote_at_once
 from tests.toy_project import run
 
 Retrain = Callable[..., None]

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from onestep.registry import ledger
-from onestep.registry.keeping import collect_garbage, missing
-from onestep.registry.lineage.verify import BROKEN, PASSED, verify
-from onestep.registry.pin import read_pin
-from onestep.registry.production import champion
+from onestep.gate.pin import read_pin
+from onestep.provenance import ledger
+from onestep.provenance.signing import SigningKey
+from onestep.provenance.verify import BROKEN, PASSED, verify
+from onestep.registry.champion import champion
+from onestep.registry.gc import collect_garbage, missing
 from onestep.registry.promotion import AlreadyChampion, PromotionRefused, merge, rollback
-from onestep.registry.repository import Repository
-from onestep.registry.signing import SigningKey
-from tests.registry.lineage.audited import object_of
+from onestep.vcs.git import Repository
+from tests.audited import object_of
 from tests.toy_project import run
 
 

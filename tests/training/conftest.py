@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from onestep.config import AdversarialSettings, ConsistencySettings, GuardSettings, MatchingSettings
+from onestep.training.adversarial_settings import AdversarialSettings, GuardSettings
+from onestep.training.distillation_settings import ConsistencySettings, MatchingSettings
 from tests.tiny import save_latents, save_pipeline
 
 CONSISTENCY = ConsistencySettings(

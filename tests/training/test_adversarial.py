@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from onestep.config import AdversarialSettings
 from onestep.models.pipeline import load_pipeline
 from onestep.training.adversarial import Adversarial
-from onestep.training.loop import Batches, make_accelerator, seeded
+from onestep.training.adversarial_settings import AdversarialSettings
 from onestep.training.stage import open_stage
+from onestep.training.trainer import Batches, make_accelerator, seeded
 from tests.training.conftest import ADVERSARIAL
 
 

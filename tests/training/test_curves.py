@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from onestep.training.loop import TrainingFailed, _Curves
+from onestep.training.trainer import TrainingFailed, _Curves
 
 
 def test_a_repository_without_a_commit_is_refused_in_one_sentence(tmp_path, monkeypatch):

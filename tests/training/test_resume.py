@@ -10,10 +10,10 @@ from random import Random
 import pytest
 from safetensors.torch import load_file
 
-from onestep.storage import StorageError, read_json, sha256_folder, write_json
+from onestep.core.storage import StorageError, read_json, sha256_folder, write_json
 from onestep.training.adversarial import train_adversarial
-from onestep.training.consistency import train_consistency
-from onestep.training.state import ROOT, ResumePoint, ResumeRefused
+from onestep.training.distillation import train_consistency
+from onestep.training.resume import ROOT, ResumePoint, ResumeRefused
 from tests.training.conftest import ADVERSARIAL, CONSISTENCY
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
@@ -59,7 +59,7 @@ def test_resumed_consistency_run_equals_uninterrupted_run(
     settings = CONSISTENCY.model_copy(update={"target": target, "optimizer": optimizer, "depth_repeats": 2} | changes)
     train_consistency(latents, base, tmp_path / "whole", tmp_path / "curves-whole", settings)
     with monkeypatch.context() as patch:
-        interrupted(patch, "onestep.training.consistency.Consistency", killed_at)
+        interrupted(patch, "onestep.training.distillation.Consistency", killed_at)
         with pytest.raises(Killed):
             train_consistency(latents, base, tmp_path / "resumed", tmp_path / "curves-resumed", settings)
     assert not (tmp_path / "resumed").exists()
@@ -111,7 +111,7 @@ def test_sheets_of_another_run_do_not_stay_in_the_folder(latents: Path, base: Pa
 def test_a_run_killed_outright_ends_with_the_same_weights(latents: Path, base: Path, tmp_path: Path) -> None:
     script = (
         "from pathlib import Path; import sys, torch; torch.set_num_threads(1);"
-        "from onestep.training.consistency import train_consistency; from tests.training.conftest import CONSISTENCY;"
+        "from onestep.training.distillation import train_consistency; from tests.training.conftest import CONSISTENCY;"
         "train_consistency(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), Path('curves'),"
         "CONSISTENCY.model_copy(update={'updates': 60, 'checkpoint_every': 5, 'samples_every': 60}))"
     )

@@ -5,10 +5,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from onestep.config import AdversarialSettings, GuardSettings
-from onestep.storage import read_json, sha256_folder
+from onestep.core.storage import read_json, sha256_folder
 from onestep.training.adversarial import EVENTS, train_adversarial
-from onestep.training.loop import TrainingFailed
+from onestep.training.adversarial_settings import AdversarialSettings, GuardSettings
+from onestep.training.trainer import TrainingFailed
 from onestep.training.watch import Generate, Measure, NothingToSelectBy, Seen, Watch
 from tests.training.conftest import ADVERSARIAL, GUARD
 from tests.training.test_resume import WEIGHTS, Killed, interrupted

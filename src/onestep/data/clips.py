@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from onestep.data.world import ATTRIBUTES
-from onestep.storage import StorageError, read_table, reading
-from onestep.video import decode
+from onestep.core.storage import StorageError, read_table, reading
+from onestep.demo.world import ATTRIBUTES
+from onestep.media.video import decode
 
 INDEX = "clips.parquet"
 QUARANTINE = "quarantine.parquet"

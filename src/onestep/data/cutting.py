@@ -15,16 +15,16 @@ from typing import Any
 
 import fsspec
 
-from onestep.config import IngestSettings
+from onestep.core.storage import MachineFailed, StorageError, fetch, open_folder, sha256_file
 from onestep.data.fingerprints import Look, look_at
 from onestep.data.finished import key_of, look_from_json, look_to_json, read_outcome, write_outcome
+from onestep.data.ingest_settings import IngestSettings
 from onestep.data.listing import Refusal, is_local
 from onestep.data.metadata import ROUNDING_S, Caption, captions_of
 from onestep.data.quarantine import REASONS
 from onestep.data.shots import Shot, find_shots, windows_of
-from onestep.storage import MachineFailed, StorageError, fetch, open_folder, sha256_file
-from onestep.video import Framing, VideoError, VideoInfo, decode, transcode
-from onestep.video_errors import MACHINE, said_by
+from onestep.media.errors import MACHINE, said_by
+from onestep.media.video import Framing, VideoError, VideoInfo, decode, transcode
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from onestep.config import DriftSettings
+from onestep.core.storage import read_table, replacing, sha256_file, write_json
 from onestep.data.clips import INDEX, INDEX_TYPES, read_index
-from onestep.data.pages import render_page
-from onestep.storage import read_table, replacing, sha256_file, write_json
+from onestep.data.drift_settings import DriftSettings
+from onestep.report.page import render_page
 
 _NUMBERS = ("brightness", "movement", "caption length", "height", "width", "frames")
 _WORDS = "caption words"

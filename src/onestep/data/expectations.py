@@ -11,12 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from onestep.config import IngestSettings, ValidateSettings
+from onestep.core.storage import read_mapping, sha256_file, write_json
 from onestep.data.clips import INDEX, INDEX_TYPES, read_index, read_quarantine
+from onestep.data.ingest_settings import IngestSettings
 from onestep.data.metadata import SPLITS
-from onestep.data.pages import filmstrips, render_page
-from onestep.data.world import ATTRIBUTES
-from onestep.storage import read_mapping, sha256_file, write_json
+from onestep.data.validate_settings import ValidateSettings
+from onestep.demo.world import ATTRIBUTES
+from onestep.report.page import filmstrips, render_page
 
 _LEAK = "leaks"
 _STRADDLES = "straddles"

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from onestep.core.storage import StorageError, read_json, sha256_file, write_json
 from onestep.data.fingerprints import Look
-from onestep.storage import StorageError, read_json, sha256_file, write_json
 
 ROOT = Path(".onestep/resume/ingest")
 _LIBRARIES = ("av", "numpy", "scenedetect-headless", "opencv-python-headless", "imageio-ffmpeg", "imagehash", "pillow")

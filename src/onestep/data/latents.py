@@ -13,10 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from onestep.config import EncodeSettings
+from onestep.core.storage import read_mapping, read_table, reading, replacing_folder, write_json
 from onestep.data.clips import read_frames, read_index
+from onestep.data.encode_settings import EncodeSettings
 from onestep.data.expectations import require_passed
-from onestep.storage import read_mapping, read_table, reading, replacing_folder, write_json
 
 INDEX = "latents.parquet"
 TEXT = "text.safetensors"

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import fsspec
 
-from onestep.storage import MachineFailed, StorageError, list_files
-from onestep.video_errors import MACHINE, said_by
+from onestep.core.storage import MachineFailed, StorageError, list_files
+from onestep.media.errors import MACHINE, said_by
 
 NOT_A_FILE = "not a file"
 CLOSED = "cannot be read"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import fsspec
 
-from onestep.data.world import ATTRIBUTES
-from onestep.storage import MachineFailed
-from onestep.video_errors import MACHINE
+from onestep.core.storage import MachineFailed
+from onestep.demo.world import ATTRIBUTES
+from onestep.media.errors import MACHINE
 
 FILE = "metadata.csv"
 SPLITS = ("train", "dev", "test")

@@ -9,8 +9,8 @@ from typing import Any
 
 import av
 
-from onestep.decoding import Limits, VideoInfo, scan
-from onestep.video_errors import VideoError, blaming
+from onestep.media.decoding import Limits, VideoInfo, scan
+from onestep.media.errors import VideoError, blaming
 
 _KNOWN_TO_SCALER = (0, 1, 2, 4, 5, 6, 7, 9)  # colour matrices of ITU-T H.273; another does not matter to a cut
 _DETECTION_SIDE = 256  # pixels of the longer side that cuts are looked for on

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from onestep.config import EvaluateSettings
+from onestep.core.storage import read_mapping, replacing, replacing_folder, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index
 from onestep.evaluation import metrics
 from onestep.evaluation.comparison import cell, compare
@@ -24,12 +24,12 @@ from onestep.evaluation.distances import (
     mean_of,
     mode_coverage,
 )
+from onestep.evaluation.fidelity import QUESTIONS, Margins, best_of_many_steps, preference, read_margins, texture
 from onestep.evaluation.judge import load_judge
-from onestep.evaluation.measuring import Measured, Ruler, make_ruler, measure, read_measured
-from onestep.evaluation.paired_tests import Comparison, paired_tests
-from onestep.evaluation.preference import QUESTIONS, Margins, best_of_many_steps, preference, read_margins, texture
-from onestep.evaluation.samples import RECORD, Samples, read_samples
-from onestep.storage import read_mapping, replacing, replacing_folder, sha256_folder, write_json
+from onestep.evaluation.measurement import Measured, Ruler, make_ruler, measure, read_measured
+from onestep.evaluation.settings import EvaluateSettings
+from onestep.evaluation.statistics import Comparison, paired_tests
+from onestep.inference.samples import RECORD, Samples, read_samples
 
 CANDIDATE = "onestep"
 CHAMPION = "champion"

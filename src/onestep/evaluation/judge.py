@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from onestep.storage import StorageError, read_json, write_json
+from onestep.core.storage import StorageError, read_json, write_json
 
 FEATURES = 48  # of a clip: few enough that 128 clips determine a covariance
 PATCH_FEATURES = 24

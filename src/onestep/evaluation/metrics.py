@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from onestep.data.world import ATTRIBUTES
+from onestep.demo.world import ATTRIBUTES
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from onestep.redaction import SafeError
-from onestep.storage import fetch, list_files, open_folder
+from onestep.core.redaction import SafeError
+from onestep.core.storage import fetch, list_files, open_folder
 
 _FRAMES_AT_ONCE = 64
 

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from onestep.config import FetchSettings
-from onestep.redaction import SafeError
-from onestep.storage import fetch, list_files, open_folder, replacing_folder, sha256_folder
+from onestep.core.redaction import SafeError
+from onestep.core.storage import fetch, list_files, open_folder, replacing_folder, sha256_folder
+from onestep.models.settings import FetchSettings
 
 _UNSAFE = re.compile(r"\.(bin|pt|pth|ckpt|pkl|pickle|py)$", re.IGNORECASE)
 

@@ -14,7 +14,7 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from onestep.storage import read_json, sha256_folder, write_json
+from onestep.core.storage import read_json, sha256_folder, write_json
 
 Form = Literal["flow", "sample"]
 MAX_TIMESTEP = 999  # what stock schedulers feed the network at pure noise, although σ is 1 there

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from onestep.core.storage import replacing_folder, write_json
 from onestep.data.clips import load_frames, read_index
-from onestep.data.world import vocabulary
+from onestep.demo.world import vocabulary
 from onestep.evaluation.faults import FAULTS
 from onestep.evaluation.judge import Judge, to_input
 from onestep.pretraining.settings import JudgeTraining
-from onestep.storage import replacing_folder, write_json
 
 _FAULTY_SHARE = 0.25  # of a batch: clips with one fault, from which only the fault head learns
 _FAULT_WEIGHT = 0.5

@@ -3,10 +3,11 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from onestep.config import EvaluateSettings, SamplesSettings
-from onestep.evaluation.baselines import sample_baselines
+from onestep.core.storage import replacing
 from onestep.evaluation.evaluate import METRICS_FILE, evaluate
-from onestep.storage import replacing
+from onestep.evaluation.settings import EvaluateSettings
+from onestep.inference.baselines import sample_baselines
+from onestep.inference.settings import SamplesSettings
 
 
 def score_base(

@@ -1,4 +1,4 @@
-"""`data/bundled/params.yaml` as typed settings: how the bundled base is made. The same strictness as `onestep.config`."""
+"""`data/bundled/params.yaml` as typed settings: how the bundled base is made. The same strictness as `onestep.cli.params`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,18 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from onestep.config import (
-    EvaluateSettings,
-    FootageSettings,
-    IngestSettings,
-    MachineSettings,
-    SamplesSettings,
-    Settings,
-    ValidateSettings,
-    clips_pass,
-    read_settings,
-)
-from onestep.settings.values import Batch, Frames, Rate, Seed, Share, Updates, UpdatesOrNone, within
+from onestep.core.params import read_settings
+from onestep.core.settings import MachineSettings, Settings
+from onestep.core.values import Batch, Frames, Rate, Seed, Share, Updates, UpdatesOrNone, within
+from onestep.data.ingest_settings import IngestSettings
+from onestep.data.validate_settings import ValidateSettings, clips_pass
+from onestep.demo.settings import FootageSettings
+from onestep.evaluation.settings import EvaluateSettings
+from onestep.inference.settings import SamplesSettings
 
 Width = Annotated[int, within(1, 65_536, "the width of a layer")]
 Layers = Annotated[int, within(1, 1000, "layers of a network")]

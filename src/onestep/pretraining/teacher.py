@@ -17,15 +17,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from onestep.data import world
+from onestep.core.storage import read_json, reading, replacing_folder, sha256_folder, write_json
 from onestep.data.clips import read_index
-from onestep.models.averages import Average
+from onestep.demo import world
+from onestep.models.ema import Average
 from onestep.models.pipeline import VideoPipeline, mix, normalised_latents, predict_sample
 from onestep.pretraining.settings import TeacherTraining
 from onestep.pretraining.vae import ClipSet
-from onestep.storage import read_json, reading, replacing_folder, sha256_folder, write_json
-from onestep.training.loop import Batches, Plan, finish, make_accelerator, run, seeded
-from onestep.training.muon import Muon, split_parameters
+from onestep.training.optimizers import Muon, split_parameters
+from onestep.training.trainer import Batches, Plan, finish, make_accelerator, run, seeded
 
 SMALLEST_T = 0.2  # below, a narrow network's own floor would drown the noisy levels that few steps live on
 LEVEL_MEAN, LEVEL_SPREAD = 0.3, 1.2  # of logit(t): a little towards noise, where few-step sampling lives

@@ -18,12 +18,12 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, WanResidualBlock
 from torch import Tensor
 
+from onestep.core.storage import replacing_folder, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index
 from onestep.models.pipeline import arrange_convolutions
 from onestep.pretraining.settings import VaeTraining
-from onestep.storage import replacing_folder, sha256_folder, write_json
-from onestep.training.loop import Batches, Plan, finish, make_accelerator, run
-from onestep.training.muon import Muon, split_parameters
+from onestep.training.optimizers import Muon, split_parameters
+from onestep.training.trainer import Batches, Plan, finish, make_accelerator, run
 
 CONVOLUTIONS = ("encoder", "decoder", "quant_conv", "post_quant_conv")
 

@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onestep.registry import graph, ledger
-from onestep.registry.attempts import PIN
-from onestep.registry.ledger import Entry
-from onestep.registry.lineage.records import load
-from onestep.registry.pin import PinnedChampion, read_pin
-from onestep.registry.production import MODEL, STAGE, Champion, assignments, champion, registered
+from onestep.gate.pin import PinnedChampion, read_pin
+from onestep.provenance import ledger
+from onestep.provenance.ledger import Entry
+from onestep.provenance.signing import PublicKey, SigningKey, sign_tag
+from onestep.provenance.store import load
+from onestep.registry.champion import MODEL, STAGE, Champion, assignments, champion, registered
 from onestep.registry.recording import (
     Candidate,
     NotReproduced,
@@ -40,9 +40,10 @@ from onestep.registry.recording import (
     now,
     prepare,
 )
-from onestep.registry.repository import GitError, RefUpdate, Repository
-from onestep.registry.signing import PublicKey, SigningKey, sign_tag
-from onestep.registry.transaction import move
+from onestep.registry.trials import PIN
+from onestep.vcs import graph
+from onestep.vcs.git import GitError, RefUpdate, Repository
+from onestep.vcs.transaction import move
 
 FIRST_VERSION = "v1.0.0"
 __all__ = ["NotReproduced", "Promotion", "merge", "promote", "rollback"]

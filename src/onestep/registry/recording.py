@@ -13,20 +13,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from onestep.redaction import SafeError
-from onestep.registry import graph, ledger
-from onestep.registry.attempts import PIN, due
-from onestep.registry.gates import VERDICT, read_verdict
-from onestep.registry.ledger import Content, Entry, Promotion, Rollback, Verdict
-from onestep.registry.lineage.records import Found, load
-from onestep.registry.pin import Pin, read_pin
-from onestep.registry.production import CLIPS, MODEL
-from onestep.registry.provenance import Run, collect
-from onestep.registry.record import Record, paths, to_statement
-from onestep.registry.repository import RefUpdate, Repository
-from onestep.registry.signing import PublicKey, SigningKey, seal
-from onestep.registry.transaction import move
-from onestep.storage import sha256_file, sha256_folder
+from onestep.core.redaction import SafeError
+from onestep.core.storage import sha256_file, sha256_folder
+from onestep.gate.pin import Pin, read_pin
+from onestep.gate.verdict import VERDICT, read_verdict
+from onestep.provenance import ledger
+from onestep.provenance.collect import Run, collect
+from onestep.provenance.ledger import Content, Entry, Promotion, Rollback, Verdict
+from onestep.provenance.record import Record, paths, to_statement
+from onestep.provenance.signing import PublicKey, SigningKey, seal
+from onestep.provenance.store import Found, load
+from onestep.registry.champion import CLIPS, MODEL
+from onestep.registry.trials import PIN, due
+from onestep.vcs import graph
+from onestep.vcs.git import RefUpdate, Repository
+from onestep.vcs.transaction import move
 
 METRICS = "reports/metrics.json"
 

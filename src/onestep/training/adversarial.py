@@ -18,17 +18,17 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor
 
-from onestep.config import AdversarialSettings
+from onestep.core.storage import replacing_folder, write_json
 from onestep.data.latents import LatentSet
-from onestep.models.averages import Average
 from onestep.models.discriminator import Discriminator
+from onestep.models.ema import Average
 from onestep.models.pipeline import VideoPipeline, load_pipeline, predict_sample
-from onestep.storage import replacing_folder, write_json
+from onestep.training.adversarial_settings import AdversarialSettings
 from onestep.training.augmentation import augment
-from onestep.training.loop import Batches, LossOf, accumulated, cooled, make_accelerator, run, seeded, set_rates
 from onestep.training.losses import LOSSES, approximated_penalty, centring, contrastive, shift_timesteps
 from onestep.training.negatives import Negatives
 from onestep.training.stage import open_stage, save_model
+from onestep.training.trainer import Batches, LossOf, accumulated, cooled, make_accelerator, run, seeded, set_rates
 from onestep.training.watch import Generate, Measure, Watch
 
 BETAS = (0.0, 0.9)

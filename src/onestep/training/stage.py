@@ -10,13 +10,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from onestep.config import AdversarialSettings, ConsistencySettings
+from onestep.core.storage import replacing_folder, sha256_folder
 from onestep.data.latents import LatentSet, open_latents
-from onestep.models.averages import Average
 from onestep.models.depth import untie
+from onestep.models.ema import Average
 from onestep.models.pipeline import VideoPipeline, fingerprint
-from onestep.storage import replacing_folder, sha256_folder
-from onestep.training.loop import Plan, finish
+from onestep.training.adversarial_settings import AdversarialSettings
+from onestep.training.distillation_settings import ConsistencySettings
+from onestep.training.trainer import Plan, finish
 
 PREVIEWS = 12
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onestep.config import GuardSettings
+from onestep.training.adversarial_settings import GuardSettings
 
 Generate = Callable[[Tensor, Tensor], Tensor]  # noise [N, C, T, H, W] and text states [N, L, D] → clean latents
 Tensors = dict[str, dict[str, Tensor]]

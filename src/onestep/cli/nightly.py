@@ -1,0 +1,41 @@
+"""Commands for people who let nights run: `doctor` and `decide`; everything here works without Prefect."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onestep.cli.arguments import input_file
+
+
+def doctor(
+    server: Annotated[
+        str | None, typer.Option(help="API address of the Prefect server; default PREFECT_API_URL or this machine's.")
+    ] = None,
+) -> None:
+    """Check Python, git, remote, disk, links, GPU, keys and server, and say how to mend each; exit code 1 if any is bad."""
+    from onestep.nightly.doctor import examine, table
+
+    found = examine(Path(), server)
+    print(table(found))
+    if any(finding.state == "bad" for finding in found):
+        raise typer.Exit(1)
+
+
+def decide(
+    by_hand: Annotated[bool, typer.Option(help="As somebody who asks for it, not as a night.")] = False,
+    params: Annotated[Path, input_file("The settings file.", "--params", option=True)] = Path("params.yaml"),
+) -> None:
+    """Whether a night would retrain on these clips, rule by rule (group `retrain` of the settings)."""
+    from onestep.core.params import load_group
+    from onestep.gate.settings import GateSettings
+    from onestep.nightly.retrain_policy import decide as run
+    from onestep.nightly.retrain_policy import look
+    from onestep.nightly.settings import RetrainSettings
+
+    decision = run(
+        look(Path(), load_group(GateSettings, params, "gate"), by_hand), load_group(RetrainSettings, params, "retrain")
+    )
+    for row in decision.as_table():
+        print(f"{row['rule']:<20} {row['speaks_for']:<11} {row['observed']} (limit: {row['limit'] or 'none'})")
+    print(decision.says)

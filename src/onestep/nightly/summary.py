@@ -1,0 +1,126 @@
+"""The page someone reads in the morning: what was decided, what came of it, and the numbers, in one offline file."""
+
+import base64
+import io
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onestep.core.redaction import without_home, without_secrets
+from onestep.core.storage import read_mapping, replacing
+from onestep.nightly.retrain_policy import DRIFT, VALIDATION, Decision
+from onestep.registry.recording import METRICS
+
+SHEET = "reports/samples.gif"
+REPORT = "reports/report.html"
+_PAGES = {"report with the videos": REPORT, "validation": "reports/validation.html", "drift": "reports/drift.html"}
+_SHEET_BYTES = 4 << 20  # a larger sheet is linked, not inlined
+_STILL_PX = 1000  # the longer side
+_KINDS = ("promoted", "hold", "reject", "nothing", "ready", "stopped", "waiting", "failed")
+
+
+@dataclass
+class Morning:
+    """What the page says; filled as the night goes on, written whatever happened.
+
+    kind: one of promoted, hold, reject, nothing (no reason to retrain), ready (the clips are in), stopped (they are
+    bad), waiting (for a person or for the promotion), failed.
+    """
+
+    run: str
+    flow: str
+    started: str
+    commit: str = ""
+    branch: str = ""
+    kind: str = "failed"
+    headline: str = "The night did not come to its end."
+    notes: list[str] = field(default_factory=list)
+    decision: Decision | None = None
+    verdict: dict[str, Any] | None = None
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    minutes: float = 0.0
+
+    @property
+    def verdict_says(self) -> str:
+        """The verdict's own sentence."""
+        return str(self.verdict["reason"]) if self.verdict else "its verdict stands in its record"
+
+    def page(self, project: Path) -> Path:
+        """Where this flow's page lies: the latest run's, for people; git keeps none of them."""
+        return project / "reports" / f"{self.flow}.html"
+
+    def ended(self, kind: str, headline: str) -> str:
+        """Say what came of the night; returns the headline."""
+        if kind not in _KINDS:
+            raise ValueError(f"{kind!r} is none of {', '.join(_KINDS)}")
+        self.kind, self.headline = kind, without_home(without_secrets(headline))
+        return self.headline
+
+
+def metric_rows(root: Path) -> list[dict[str, str]]:
+    """One row per model, one column per headline metric, each `value [low, high]`; empty before any was measured."""
+    if not (root / METRICS).is_file():
+        return []
+    models = read_mapping(root / METRICS).get("models", {})
+    names = [name for name in _first(models) if not name.startswith("attribute_accuracy_")]
+    order = sorted(models, key=lambda model: (model not in ("onestep", "champion"), model != "onestep"))
+    return [{"model": model} | {name: _cell(models[model].get(name)) for name in names} for model in order]
+
+
+def still(root: Path) -> str | None:
+    """The sample sheet's first frame as a JPEG data URI, small enough for an artifact; null where there is no sheet."""
+    from PIL import Image
+
+    if not (root / SHEET).is_file():
+        return None
+    with Image.open(root / SHEET) as sheet:
+        image = sheet.convert("RGB")
+    image.thumbnail((_STILL_PX, _STILL_PX))
+    file = io.BytesIO()
+    image.save(file, format="JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def write_morning(page: Path, morning: Morning, root: Path | None) -> None:
+    """Write the page atomically; root: the run's clone, whose reports it shows and links, null = there is none."""
+    import jinja2
+
+    here = Path(__file__).parent
+    loader = jinja2.FileSystemLoader([here, here.parent / "data"])
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    judged = root is not None and morning.verdict is not None
+    morning.notes = [without_home(without_secrets(note)) for note in morning.notes]
+    text = environment.get_template("morning.html.j2").render(
+        night=morning,
+        metrics=metric_rows(root) if judged and root else [],
+        sheet=_sheet(root) if judged and root else None,
+        links=_links(page, root) if root else {},
+    )
+    with replacing(page) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _first(models: dict[str, Any]) -> dict[str, Any]:
+    return next(iter(models.values()), {})
+
+
+def _cell(found: Any) -> str:
+    if not isinstance(found, dict) or found.get("value") is None:
+        return ""
+    interval = "" if found.get("low") is None else f" [{found['low']:.3g}, {found['high']:.3g}]"
+    return f"{found['value']:.3g}{interval}"
+
+
+def _sheet(root: Path) -> str | None:
+    path = root / SHEET
+    if not path.is_file() or path.stat().st_size > _SHEET_BYTES:
+        return None
+    return "data:image/gif;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _links(page: Path, root: Path) -> dict[str, str]:
+    """Where the clone's pages lie, seen from this one."""
+    named = _PAGES | {"validation, as data": VALIDATION, "drift, as data": DRIFT}
+    found = {name: root / path for name, path in named.items() if (root / path).is_file()}
+    return {name: Path(os.path.relpath(path, page.parent)).as_posix() for name, path in found.items()}

@@ -1,0 +1,221 @@
+"""A clone per run: every scheduled run works in a copy of its own, at a pinned commit, with the project's DVC cache.
+
+The project's branch, index and working tree are never touched; what a run makes leaves its clone by `publishing`.
+"""
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
+from typing import IO, Any
+
+from onestep.core.redaction import SafeError
+from onestep.provenance import ledger
+from onestep.vcs import graph
+from onestep.vcs.git import NOBODY, GitError, Repository
+
+FOLDER = Path(".onestep/runs")
+CACHE_LOCK = ".cache-lock"  # shared by runs, alone for whoever removes from the cache
+LINKS = ["reflink", "hardlink", "copy"]
+
+
+class RunError(SafeError):
+    """A run's clone cannot be made or published; the message names what stands in the way."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its id, the pinned commit, the clone's folder that holds `dvc.yaml`, the project that it was cloned for,
+    and the repository that it publishes to.
+    """
+
+    id: str
+    commit: str
+    root: Path
+    project: Path
+    upstream: str
+    locks: tuple[IO[str], ...] = field(default=(), repr=False, compare=False)  # held for as long as someone works in it
+
+
+def new_id(now: datetime | None = None) -> str:
+    """A run's name: the minute in UTC, and four random characters, since two runs can share a minute."""
+    return f"{now or datetime.now(UTC):%Y-%m-%d-%H%M}-{token_hex(2)}"
+
+
+def open_run(
+    project: Path,
+    id: str | None = None,
+    revision: str = "HEAD",
+    upstream: str | None = None,
+    folder: Path | None = None,
+) -> Run:
+    """Clone the project at a revision into the runs folder, with its data from the cache or else the remote.
+
+    project: the working copy that owns cache and settings; upstream: the repository to clone and to publish to, null =
+    the project itself; folder: where clones lie, null = `.onestep/runs` of the project. A branch named `revision` is
+    the upstream's. Raises `RunError`; nothing is left behind then.
+    """
+    id = id or new_id()
+    repository = Repository(project)
+    top = Path(_asked(repository, "rev-parse", "--show-toplevel"))
+    prefix = _asked(repository, "rev-parse", "--show-prefix")
+    source = upstream or str(top)
+    folder = (project / FOLDER if folder is None else folder).resolve()
+    clone = folder / id
+    if clone.exists():
+        raise RunError(f"{clone} exists already: give the run another id")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / ".gitignore").exists():
+        (folder / ".gitignore").write_text("*\n")
+    if upstream is None:
+        _take_in_the_ledger(repository)
+    using = _lock(folder / CACHE_LOCK, shared=True)
+    try:
+        cloned = Repository(folder).clone(source, clone)
+        lock = _lock(clone / ".git" / "onestep.lock")
+        (clone / ".git" / "config").chmod(0o600)  # it holds the upstream's address, and that may hold a token
+        commit = _commit_of(cloned, revision, source)
+        cloned.git("checkout", "--quiet", "--detach", commit)
+        _same_person(repository, cloned)
+        run = Run(id, commit, clone / prefix, project, source, (lock, using))
+        _share_cache(run)
+        _bring_data(run)
+    except BaseException as error:
+        using.close()
+        shutil.rmtree(clone, ignore_errors=True)
+        if isinstance(error, GitError | OSError):
+            raise RunError(f"no clone of {source} for run {id}: {error}") from error
+        raise
+    return run
+
+
+def close(run: Run) -> None:
+    """Let go of the clone, so that it may be removed; the folder stays for people to look at."""
+    for lock in run.locks:
+        lock.close()
+
+
+def clean(project: Path, keep: int, folder: Path | None = None) -> list[str]:
+    """Remove all but the newest `keep` clones, never one that a process still works in; the ids that went."""
+    folder = project / FOLDER if folder is None else folder
+    clones = sorted((path for path in folder.glob("*") if (path / ".git").is_dir()), key=_age)
+    removed = []
+    for clone in clones[: max(len(clones) - keep, 0)]:
+        try:
+            lock = _lock(clone / ".git" / "onestep.lock")
+        except RunError:
+            continue
+        shutil.rmtree(clone, onerror=_writable)
+        lock.close()
+        removed.append(clone.name)
+    return removed
+
+
+@contextmanager
+def cache_alone(project: Path, folder: Path | None = None) -> Iterator[None]:
+    """While nobody works in any clone, so that the cache holds nothing that only a run knows; `RunError` otherwise."""
+    folder = project / FOLDER if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _lock(folder / CACHE_LOCK)
+    try:
+        yield
+    finally:
+        lock.close()
+
+
+def _lock(path: Path, shared: bool = False) -> IO[str]:
+    """A lock that the system lets go of when its holder dies, however that happens; `RunError` where it is taken."""
+    lock = path.open("w")
+    try:
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise RunError(f"{path.parent} is in use by another process: try again later") from error
+    return lock
+
+
+def _age(clone: Path) -> float:
+    return (clone / ".git" / "config").stat().st_mtime
+
+
+def _writable(function: Any, path: str, _: Any) -> None:
+    """Linked files and git's objects are read-only: make the folder writable and try again."""
+    with suppress(OSError):
+        Path(path).parent.chmod(0o755)
+        function(path)
+
+
+def _asked(repository: Repository, *question: str) -> str:
+    try:
+        return repository.git(*question)
+    except GitError as error:
+        raise RunError(str(error)) from error
+
+
+def _take_in_the_ledger(project: Repository) -> None:
+    """Give the project the branch that it knows of a remote alone: a clone of it has none of its remotes' branches, and
+    would begin a second ledger, with alpha that is spent already.
+    """
+    if project.resolve(ledger.REF) is None and (known := ledger.commit_of(project)):
+        project.git("update-ref", ledger.REF, known, "")
+
+
+def _commit_of(clone: Repository, revision: str, source: str) -> str:
+    for name in (f"refs/remotes/origin/{revision}", f"refs/tags/{revision}", revision):
+        if commit := clone.resolve(f"{name}^{{commit}}"):
+            return commit
+    raise RunError(f"{source} has no revision {revision!r}: commit the project first, or name a branch or tag of it")
+
+
+def _same_person(project: Repository, clone: Repository) -> None:
+    """The project's own identity, where it has one, signs for the clone too; git there always knows somebody."""
+    for key in ("user.name", "user.email", "user.signingKey", "gpg.format", "gpg.ssh.allowedSignersFile"):
+        with suppress(GitError):
+            clone.git("config", key, project.git("config", "--local", key))
+    try:
+        clone.git("-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+    except GitError:
+        for setting in NOBODY[1::2]:
+            clone.git("config", *setting.split("=", 1))
+
+
+def cache_folder(repo: Any) -> Path:
+    """The folder of a DVC repository's cache."""
+    return Path(repo.cache.local_cache_dir).resolve()
+
+
+def _share_cache(run: Run) -> None:
+    """One cache for all clones, linked not copied; remotes by absolute address, credentials as the project has them."""
+    with graph.open_graph(run.project) as repo:
+        cache = str(cache_folder(repo))
+        local = repo.config.read("local")
+        remotes = {name: dict(entry) for name, entry in repo.config["remote"].items()}
+    own = run.root / ".dvc" / "config.local"
+    own.touch(mode=0o600)  # before it is filled: it may hold a bucket's credentials
+    with graph.open_graph(run.root) as repo, repo.config.edit("local") as config:
+        for section, entries in local.items():
+            config.setdefault(section, {}).update(entries)
+        config["cache"]["dir"] = cache
+        config["cache"]["type"] = LINKS
+        config.setdefault("core", {})["site_cache_dir"] = str(Path(repo.tmp_dir) / "site")
+        for name, entry in remotes.items():
+            url = str(entry["url"])
+            if "://" not in url:
+                config["remote"].setdefault(name, {})["url"] = str(Path(url).resolve())
+    own.chmod(0o600)
+
+
+def _bring_data(run: Run) -> None:
+    """Link the data from the cache; what it lacks comes from the remote, where there is one, or is made again."""
+    with graph.open_graph(run.root) as repo:
+        kept = [out for out in repo.index.outs if out.use_cache and out.hash_info]
+        missing = [out for out in kept if out.changed_cache()]
+        if len(missing) < len(kept):
+            repo.checkout(allow_missing=True)
+        if missing and repo.config["core"].get("remote"):
+            with suppress(Exception):  # every kind of remote fails in its own way; the stages then make it again
+                repo.pull(allow_missing=True)

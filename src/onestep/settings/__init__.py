@@ -1,1 +1,0 @@
-"""Settings files as strict, frozen, typed groups: how they are read, and what each group may hold."""
