@@ -81,7 +81,7 @@ def _asked(root: Path, question: str, version: str, *options: str) -> dict[str, 
     """What `onestep lineage` answers, line by line in the log."""
     last, code = "", 0
     try:
-        for line in live([sys.executable, "-m", "onestep.cli.main", "lineage", question, version, *options], root):
+        for line in live([sys.executable, "-m", "onestep.cli", "lineage", question, version, *options], root):
             get_run_logger().info(line)
             last = line
     except StageFailed as failure:

@@ -1,14 +1,17 @@
 """A real git and DVC project whose every stage can be computed again: footage, clips, judge, weights, metrics, verdict."""
 
 import json
+import shutil
 from pathlib import Path
 
+import pytest
+
 from onestep.core.yaml_files import dump_yaml, read_yaml
-from onestep.provenance.signing import SigningKey
+from onestep.provenance.signing import SigningKey, find_key, make_key
 from onestep.registry.promotion import merge, promote
 from onestep.registry.recording import Recorded, record
 from tests.pins import FIRST
-from tests.toy_project import offer, reproduce, run
+from tests.toy_project import offer, reproduce, run, use_tools_of_this_environment
 
 GRAPH = """
 stages:
@@ -194,3 +197,36 @@ def object_of(root: Path, path: str) -> Path:
     """The file in the cache that holds a path of the working copy."""
     md5 = run(root, "md5sum", path).split()[0]
     return root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder outside every repository with the project's key, `own`, and a stranger's, `other`."""
+    folder = tmp_path_factory.mktemp("keys")
+    make_key(folder / "own")
+    make_key(folder / "other")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def key(keys: Path) -> SigningKey:
+    found = find_key(keys, keys / "own")
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="session")
+def audited_template(tmp_path_factory: pytest.TempPathFactory, key: SigningKey) -> Path:
+    root = tmp_path_factory.mktemp("audited") / "project"
+    with pytest.MonkeyPatch.context() as patched:
+        use_tools_of_this_environment(patched)
+        audited_project(root, key)
+    return root
+
+
+@pytest.fixture
+def audited(audited_template: Path, tmp_path: Path) -> Path:
+    """Two promoted versions and a refused run, all signed."""
+    root = tmp_path / "project"
+    shutil.copytree(audited_template, root, symlinks=True)
+    return root

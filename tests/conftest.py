@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.audited import audited, audited_template, key, keys  # noqa: F401
 from tests.toy_project import (  # noqa: F401
     finished_project,
     project,

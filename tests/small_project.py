@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestep.cli.main import app
+from onestep.cli.entry import app
 from onestep.core.params import merged
 from onestep.core.yaml_files import dump_yaml, read_yaml
 from onestep.demo import world

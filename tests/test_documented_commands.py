@@ -21,7 +21,7 @@ import httpx
 import pytest
 import typer
 
-from onestep.cli import main
+from onestep.cli import entry
 from onestep.cli.params import load_params
 from onestep.core.child_environment import for_child
 from onestep.core.params import merged
@@ -282,7 +282,7 @@ def test_a_page_says_how_its_programs_come_on_the_path_before_it_uses_them(page:
 
 def named_by(words: list[str]) -> tuple[Any, list[str]]:
     """The command that these words after `onestep` name, and its own words."""
-    found, words = typer.main.get_command(main.app), list(words)
+    found, words = typer.main.get_command(entry.app), list(words)
     while hasattr(found, "commands") and words and not words[0].startswith("-"):
         assert words[0] in found.commands, f"onestep has no {words[0]!r}: it has {sorted(found.commands)}"
         found = found.commands[words.pop(0)]
@@ -320,7 +320,7 @@ def test_every_command_tells_what_it_does() -> None:
         for below in getattr(command, "commands", {}).values():
             yield from leaves(below)
 
-    everything = list(leaves(typer.main.get_command(main.app)))
+    everything = list(leaves(typer.main.get_command(entry.app)))
     assert len(everything) >= 45
     assert all(command.help for command in everything)
 
@@ -330,7 +330,7 @@ def test_every_option_in_a_sentence_belongs_to_a_command_of_its_page() -> None:
         below = [options(inner) for inner in getattr(command, "commands", {}).values()]
         return {name for each in command.params for name in (*each.opts, *each.secondary_opts)}.union(*below)
 
-    known = options(typer.main.get_command(main.app))
+    known = options(typer.main.get_command(entry.app))
     for page in PAGES:
         for line, text in documented.inline_code(page):
             if re.fullmatch(r"--[a-z][a-z-]+( [A-Z]+)?", text):

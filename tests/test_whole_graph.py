@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from onestep.cli.main import app
+from onestep.cli.entry import app
 from onestep.core.yaml_files import read_yaml
 from onestep.data.clips import read_quarantine
 from onestep.inference.generate import make_clip

@@ -11,7 +11,7 @@ from onestep.core.params import SettingsError, merged, parse_settings
 from onestep.core.values import nearest_frames, nearest_side
 from onestep.core.yaml_files import parse_yaml, read_yaml
 
-SHIPPED = Path(__file__).parents[1] / "params.yaml"
+SHIPPED = Path(__file__).parents[2] / "params.yaml"
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import typer
 
-from onestep.cli import main
+from onestep.cli import entry
 from onestep.core.yaml_files import dump_yaml, read_yaml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXIT_CODES = {0, 1, 2, 3, 4, 5, 6, 7, 8, 75}  # and neither 70, an internal error, nor anything else
 NUMBERS = ("-1", "0", "1" + 20 * "0", "nan", "inf", "-inf", "1e999", "yes", "", "0x10", "١٢")
 TEXTS = ("", " ", "\x1b[31m", "two\nlines", "x" * 100_000, "-dash", "\udcff", "--", "../../x", "a b'c\"d$(e)", "é")
@@ -47,7 +47,7 @@ def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
             yield (*words, name), command
 
 
-COMMANDS = dict(commands(typer.main.get_command(main.app)))
+COMMANDS = dict(commands(typer.main.get_command(entry.app)))
 
 
 def kind_of(parameter: Any) -> str:
@@ -124,7 +124,7 @@ def ends_well(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr(sys, "argv", ["onestep", *words])
     shown = [word[:60] for word in words]
     with within(SECONDS, shown), pytest.raises(SystemExit) as ended:
-        main.main()
+        entry.main()
     said = capsys.readouterr()
     assert ended.value.code in EXIT_CODES, (shown, ended.value.code, said.err)
     assert "Traceback" not in said.err + said.out, shown

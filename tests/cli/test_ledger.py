@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from onestep.cli import main
+from onestep.cli import entry
 from onestep.provenance import ledger
 from onestep.registry.trials import AttemptRefused, override
 from onestep.vcs.git import Repository
@@ -16,7 +16,7 @@ SHIPPED = ["--params", str(ROOT / "params.yaml")]
 
 def typed(*words: str) -> str:
     """What `onestep ledger …` prints in the current folder."""
-    done = CliRunner().invoke(main.app, ["ledger", *words], catch_exceptions=False)
+    done = CliRunner().invoke(entry.app, ["ledger", *words], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -51,9 +51,9 @@ def test_power_reports_what_the_coming_nights_can_find(here: Path) -> None:
 
 def test_override_takes_two_words_and_a_reason(here: Path) -> None:
     runner = CliRunner()
-    assert runner.invoke(main.app, ["ledger", "override", "hold", "--reason", "x"]).exit_code == 2
-    assert runner.invoke(main.app, ["ledger", "override", "promote"]).exit_code == 2
-    assert runner.invoke(main.app, ["ledger", "override", "promote", "--reason", " "]).exit_code == 2
+    assert runner.invoke(entry.app, ["ledger", "override", "hold", "--reason", "x"]).exit_code == 2
+    assert runner.invoke(entry.app, ["ledger", "override", "promote"]).exit_code == 2
+    assert runner.invoke(entry.app, ["ledger", "override", "promote", "--reason", " "]).exit_code == 2
     with pytest.raises(AttemptRefused, match="needs its reason"):
         override(here, "promote", " ")
     assert ledger.read(Repository(here)) == []
@@ -66,6 +66,6 @@ def test_broken_ledger_has_an_exit_code_of_its_own(here: Path, monkeypatch, caps
     repository.git("update-ref", ledger.REF, commit)
     monkeypatch.setattr("sys.argv", ["onestep", "ledger", "show"])
     with pytest.raises(SystemExit) as caught:
-        main.main()
+        entry.main()
     assert caught.value.code == 6
     assert "the ledger is broken at entry 1" in capsys.readouterr().err

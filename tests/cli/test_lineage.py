@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from onestep.cli.main import app
+from onestep.cli.entry import app
 from tests.toy_project import run
 
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 from benchmarks.candidates import read_profile
-from onestep.settings import names
 
 from onestep.cli.params import Params, load_params, overrides
 from onestep.core.params import SettingsError, load_group, merged, parse_settings
 from onestep.core.yaml_files import read_yaml
+from onestep.evaluation import names
 from onestep.gate.settings import GateSettings
 from onestep.pretraining.settings import load_pretraining
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHIPPED = (ROOT / "params.yaml").read_text()
 GROUPS = ["machine", "footage", "ingest", "validate", "drift", "base", "judge", "encode", "consistency", "adversarial",
           "samples", "evaluate", "latency", "gate", "retrain"]  # fmt: skip

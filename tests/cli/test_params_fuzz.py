@@ -13,7 +13,7 @@ from onestep.core.params import SettingsError, load_group
 from onestep.core.yaml_files import dump_yaml, read_yaml
 from onestep.gate.settings import GateSettings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "params.yaml").read_text()
 EDITS = 270
 

@@ -8,7 +8,7 @@ import pytest
 from flows.stages import StageFailed, environment, live
 from typer.testing import CliRunner
 
-from onestep.cli.main import app
+from onestep.cli.entry import app
 from onestep.core.child_environment import FLOW_RUN, KEY_FILE, KEY_TEXT, drop_signing_key, for_child
 from onestep.provenance.check_verdict import environment as audited
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-ONESTEP = [sys.executable, "-m", "onestep.cli.main"]
+ROOT = Path(__file__).parents[2]
+ONESTEP = [sys.executable, "-m", "onestep.cli"]
 
 
 def copy_of_the_project(folder: Path) -> Path:
@@ -85,8 +85,8 @@ def test_user_without_a_passwd_entry_runs_the_graph_and_records_it(project: Path
         known = {"HOME": "/", "DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(folder)}
         for words in (
             ["-m", "dvc", "repro"],
-            ["-m", "onestep.cli.main", "record"],
-            ["-m", "onestep.cli.main", "doctor"],
+            ["-m", "onestep.cli", "record"],
+            ["-m", "onestep.cli", "doctor"],
         ):
             named = {"USER": "uid-54321"} if "dvc" in words else {}  # as the Makefile does; DVC asks for a name
             environment = known | {"PATH": os.environ["PATH"]} | named

@@ -17,7 +17,7 @@ import pytest
 from onestep.core.isolated import Bounds, map_isolated
 
 BOUNDS = Bounds(memory_bytes=4_000_000_000, deadline_s=4.0)
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LEFT_BEHIND: list[mmap.mmap] = []
 
 

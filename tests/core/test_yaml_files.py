@@ -12,7 +12,7 @@ from onestep.core import yaml_files
 from onestep.core.yaml_files import YamlError, dump_yaml, parse_document, parse_yaml, plain, read_yaml
 from tests.audited import ODD
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def refusal(text: str | bytes) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from onestep.cli.main import app
+from onestep.cli.entry import app
 from onestep.nightly import doctor
 from onestep.provenance.signing import make_key
 from tests.toy_project import run

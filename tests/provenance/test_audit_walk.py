@@ -12,7 +12,7 @@ from onestep.provenance.signing import OWN_KEY, find_key, make_key
 from onestep.registry.recording import record
 from tests.audited import make_project, train
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs/audit.md").read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
@@ -25,7 +25,7 @@ def test_every_command_of_the_walk_does_what_the_page_says(tmp_path: Path) -> No
     record(project, find_key(project))
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin/onestep"
-    command.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'from onestep.cli.main import main; main()' \"$@\"\n")
+    command.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'from onestep.cli.entry import main; main()' \"$@\"\n")
     command.chmod(0o755)
     search = os.pathsep.join((str(tmp_path / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]))
     environment = os.environ | {"PATH": search, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "160"}

@@ -238,7 +238,7 @@ def test_new_pair_takes_the_place_of_neither_half_of_an_old_one(tmp_path: Path) 
     path.unlink()
     for command in (["keygen", str(path)], ["keygen", str(path), "--if-missing"]):
         done = subprocess.run(
-            [sys.executable, "-m", "onestep.cli.main", *command], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "onestep.cli", *command], capture_output=True, text=True, check=False
         )
         assert done.returncode == 1
         assert "without its private key" in done.stderr

@@ -194,7 +194,7 @@ def test_run_from_a_hook_leaves_head_index_and_branch_of_the_person_alone(
 
 @pytest.mark.parametrize("hook", ["post-commit", pytest.param("pre-push", marks=pytest.mark.slow)])
 def test_record_from_a_real_hook_is_that_of_the_project(project: Path, tmp_path: Path, hook: str) -> None:
-    script = f"#!/bin/sh\ncd {project} && exec {sys.executable} -m onestep.cli.main record --no-push\n"
+    script = f"#!/bin/sh\ncd {project} && exec {sys.executable} -m onestep.cli record --no-push\n"
     run(tmp_path, "git", "init", "--quiet", "--bare", "there.git")
     run(project, "git", "add", "--all")
     if hook == "pre-push":

@@ -1,5 +1,5 @@
 """The command line: one module per group of commands; `main` joins them."""
 
-from onestep.cli.main import app, main
+from onestep.cli.entry import app, main
 
 __all__ = ["app", "main"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from onestep.vcs.git_process import drop_git_variables
+from onestep.core.git_environment import drop_git_variables
 
 _CACHES = {
     "XDG_CACHE_HOME": "cache",
@@ -93,7 +93,7 @@ def require_own_code(folder: Path, words: Sequence[str] = ()) -> None:
     """
     if words and words[0] in _FROM_OUTSIDE:
         return
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for project in (folder.resolve(), *folder.resolve().parents):
         own = project / "src" / package.name
         if (own / "__init__.py").is_file():

@@ -27,7 +27,7 @@ class Finished:
     def __init__(self, out: Path, request: Mapping[str, Any], root: Path = ROOT) -> None:
         code = {
             path.name: path.read_bytes().hex()
-            for folder in (_PACKAGE, _PACKAGE / "data")
+            for folder in (_PACKAGE / "core", _PACKAGE / "media", _PACKAGE / "data")
             for path in folder.glob("*.py")
         }
         versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}

@@ -109,7 +109,7 @@ def _code(root: Path) -> Iterator[Finding]:
     except OtherCode as error:
         yield Finding("code", "bad", str(error), mend)
         return
-    yield Finding("code", "ok", f"runs from {Path(__file__).resolve().parent}")
+    yield Finding("code", "ok", f"runs from {Path(__file__).resolve().parents[1]}")
 
 
 def _home() -> Iterator[Finding]:

@@ -86,12 +86,11 @@ def write_morning(page: Path, morning: Morning, root: Path | None) -> None:
     """Write the page atomically; root: the run's clone, whose reports it shows and links, null = there is none."""
     import jinja2
 
-    here = Path(__file__).parent
-    loader = jinja2.FileSystemLoader([here, here.parent / "data"])
+    loader = jinja2.PackageLoader("onestep.report", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     judged = root is not None and morning.verdict is not None
     morning.notes = [without_home(without_secrets(note)) for note in morning.notes]
-    text = environment.get_template("morning.html.j2").render(
+    text = environment.get_template("nightly.html.j2").render(
         night=morning,
         metrics=metric_rows(root) if judged and root else [],
         sheet=_sheet(root) if judged and root else None,

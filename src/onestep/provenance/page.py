@@ -24,7 +24,7 @@ def write_page(root: Path, found: Found, out: Path) -> None:
     rows = sources(repository, found)
     boxes = layout(record)
     template = Environment(autoescape=True).from_string(
-        files("onestep.registry.lineage").joinpath("page.html.j2").read_text(encoding="utf-8")
+        files("onestep.report").joinpath("lineage.html.j2").read_text(encoding="utf-8")
     )
     text = template.render(
         found=found,

@@ -59,7 +59,7 @@ def write_report(
     numbers = read_mapping(metrics, models=dict)
     found = read_samples(samples)
     environment = Environment(
-        loader=PackageLoader("onestep.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("onestep.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["number"] = number
     page = environment.get_template("report.html.j2").render(

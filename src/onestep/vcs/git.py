@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onestep.core.git_environment import git_environment
 from onestep.vcs.git_failures import GitError, GitUnusable, PushRefused, failure, not_started, push_refused
-from onestep.vcs.git_process import AS_BYTES, git_environment, settings
+from onestep.vcs.git_process import AS_BYTES, settings
 
 _WHOLE = ("-c", "core.sparseCheckout=false", "-c", "index.sparse=false")  # records are of the whole project
 NOBODY = ("-c", "user.name=onestep", "-c", "user.email=onestep@localhost")

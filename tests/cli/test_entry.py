@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from onestep.cli import main
+from onestep.cli import entry
 from onestep.core.params import SettingsError
 from onestep.core.storage import MachineFailed
 from onestep.core.yaml_files import dump_yaml, read_yaml
 from onestep.registry.promotion import PromotionRefused
 from tests.tiny import save_latents, save_pipeline
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ONESTEP = str(Path(sys.executable).with_name("onestep"))
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-HELP = "import sys; sys.argv = ['onestep', '--help']; from onestep.cli.main import main; main()"
+HELP = "import sys; sys.argv = ['onestep', '--help']; from onestep.cli.entry import main; main()"
 HEAVY = ("torch", "diffusers", "transformers", "pandas", "great_expectations", "evidently", "dvc", "prefect", "cv2")
 
 
@@ -28,7 +28,7 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     """What a shell would see as the exit code."""
     monkeypatch.setattr(sys, "argv", ["onestep", *arguments])
     with pytest.raises(SystemExit) as ended:
-        main.main()
+        entry.main()
     return int(ended.value.code or 0)
 
 
@@ -66,7 +66,7 @@ def test_help_takes_less_than_a_second_of_processor_time() -> None:
 
 def test_every_stage_of_the_graph_is_a_command_with_those_options() -> None:
     stages = read_yaml(ROOT / "dvc.yaml")["stages"]
-    commands = {c.name or c.callback.__name__.replace("_", "-") for c in main.app.registered_commands if c.callback}
+    commands = {c.name or c.callback.__name__.replace("_", "-") for c in entry.app.registered_commands if c.callback}
     assert {stage["cmd"].split()[1] for stage in stages.values()} <= commands
 
 

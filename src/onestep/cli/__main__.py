@@ -1,0 +1,5 @@
+"""`python -m onestep.cli`: the command line by the interpreter that runs."""
+
+from onestep.cli.entry import main
+
+main()
