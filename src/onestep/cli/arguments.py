@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from onestep.core.disk import MachineFailed
 
 LONGEST_TEXT = 10_000  # characters
 SEEDS = 2**63 - 1
+HAND = "By hand"  # the panel of the help for what people and schedules type
 _READ_ONLY = getattr(os, "ST_RDONLY", 1)
 
 
@@ -216,3 +217,7 @@ def _digits(value: float) -> str:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 100 else f"{text[:80]}…"
+
+
+PARAMS = Path("params.yaml")
+ParamsFile = Annotated[Path, input_file("The settings file.", "--params", option=True)]

@@ -1,4 +1,4 @@
-"""The `onestep` command line: one command per stage, and what people type by hand.
+"""The `onestep` command line: joins the groups of commands and runs one; a group is a module beside this one.
 
 Heavy libraries are imported inside the commands, so that `onestep --help` answers at once.
 """
@@ -6,29 +6,16 @@ Heavy libraries are imported inside the commands, so that `onestep --help` answe
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
 
 import typer
 
-from onestep.cli import nightly
-from onestep.cli.arguments import (
-    input_file,
-    input_folder,
-    output_file,
-    output_folder,
-    output_place,
-    require_text,
-    sentence,
-    source_url,
-)
-from onestep.cli.ledger import app as ledger
-from onestep.cli.lineage import app as lineage
-from onestep.cli.pretrain import app as pretrain
-from onestep.cli.registry import app as registry
-from onestep.cli.tools import app as tools
+from onestep.cli import ledger, lineage, nightly, pretrain, registry, stages, tools
+from onestep.cli.arguments import HAND, require_text
 from onestep.core import failures
 from onestep.core.child_environment import drop_signing_key
 from onestep.core.environment import require_own_code, settle
+
+SIGN = ("record", "promote", "rollback", "keygen", "doctor")
 
 app = typer.Typer(
     help="Turn a multi-step video diffusion model into a one-step generator, on your own footage.",
@@ -41,35 +28,12 @@ app = typer.Typer(
         "130 interrupted."
     ),
 )
-app.add_typer(pretrain, name="pretrain", rich_help_panel="Making a base model")
-
-app.add_typer(ledger, name="ledger", rich_help_panel="By hand")
-app.add_typer(lineage, name="lineage", rich_help_panel="By hand")
-app.add_typer(registry)
-app.add_typer(tools)
-
-ParamsFile = Annotated[Path, input_file("The settings file.", "--params", option=True)]
-Production = Annotated[Path, input_file("data/production.json: what this run is judged against.")]
-Clips = Annotated[Path, input_folder("Folder of the clips, from `ingest`.")]
-ClipsOption = Annotated[Path, input_folder("Folder of the clips, from `ingest`.", option=True)]
-Base = Annotated[Path, input_folder("Folder of the multi-step base model, a diffusers pipeline.")]
-Judge = Annotated[Path, input_folder("Folder of the judge, from `judge`.")]
-JudgeOption = Annotated[Path, input_folder("Folder of the judge, from `judge`.", option=True)]
-Latents = Annotated[Path, input_folder("Folder of the latents, from `encode`.")]
-Validation = Annotated[Path, input_file("reports/validation.json, from `validate`; a failed one is refused.")]
-Metrics = Annotated[Path, input_file("reports/metrics.json, from `evaluate`.")]
-MarginsOption = Annotated[Path, input_file("data/margins.json: within how much two clips are the same.", option=True)]
-OutFolder = Annotated[Path, output_folder("Folder that the result replaces.")]
-OutFile = Annotated[Path, output_file("File that the result replaces.")]
-Page = Annotated[Path, output_file("HTML page for people.")]
-Curves = Annotated[Path, output_place("Folder of the training curves and sample sheets.")]
-Name = Annotated[str, sentence("What the model is called in the tables.", option=True)]
-PARAMS = Path("params.yaml")
-HAND = "By hand"
-STAGES = "Stages (what `dvc repro` runs)"
-
-
-SIGN = ("record", "promote", "rollback", "keygen", "doctor")
+app.add_typer(stages.app)
+app.add_typer(pretrain.app, name="pretrain", rich_help_panel="Making a base model")
+app.add_typer(ledger.app, name="ledger", rich_help_panel=HAND)
+app.add_typer(lineage.app, name="lineage", rich_help_panel=HAND)
+for group in (registry, tools, nightly):
+    app.add_typer(group.app)
 
 
 @app.callback()
@@ -77,273 +41,6 @@ def _without_key(context: typer.Context) -> None:
     """A stage runs other people's files through other people's code: the signing key stays with those who sign."""
     if context.invoked_subcommand not in SIGN:
         drop_signing_key()
-
-
-def _params(path: Path):
-    from onestep.cli.params import load_params
-
-    params = load_params(path)
-    _pin_threads(params.machine.threads)
-    return params
-
-
-def _pin_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-
-
-@app.command(rich_help_panel=STAGES)
-def footage(out: OutFolder, params: ParamsFile = PARAMS) -> None:
-    """Render the demo world's video files and `metadata.csv`."""
-    from onestep.cli.params import load_params
-    from onestep.demo.footage import render_footage
-
-    render_footage(out, load_params(params).footage)
-
-
-@app.command(rich_help_panel=STAGES)
-def ingest(
-    source: Annotated[str, source_url("Footage folder: a path or an fsspec URL; it holds `metadata.csv`.")],
-    out: OutFolder,
-    params: ParamsFile = PARAMS,
-) -> None:
-    """Cut footage into shots and clips of one size; what cannot be used goes to quarantine with its reason."""
-    from onestep.cli.params import load_params
-    from onestep.data.ingest import ingest as run
-
-    run(source, out, load_params(params).ingest)
-
-
-@app.command(rich_help_panel=STAGES)
-def validate(clips: Clips, out: OutFile, page: Page, params: ParamsFile = PARAMS) -> None:
-    """Check the clips; the verdict goes into the JSON, and later stages refuse a failed one."""
-    from onestep.cli.params import load_params
-    from onestep.data.expectations import validate as run
-
-    settings = load_params(params)
-    run(clips, out, page, settings.validate_, settings.ingest)
-
-
-@app.command(rich_help_panel=STAGES)
-def base(out: OutFolder, params: ParamsFile = PARAMS) -> None:
-    """Fetch the multi-step base model by URL, check it, record its fingerprint."""
-    from onestep.models.fetch import fetch_folder
-    from onestep.models.pipeline import load_pipeline
-
-    sha256 = fetch_folder(_params(params).base, out)
-    load_pipeline(out)
-    print(f"base sha256 {sha256}")
-
-
-@app.command(rich_help_panel=STAGES)
-def judge(out: OutFolder, params: ParamsFile = PARAMS) -> None:
-    """Fetch the judge by URL, check it, record its fingerprint."""
-    from onestep.evaluation.judge import load_judge
-    from onestep.models.fetch import fetch_folder
-
-    sha256 = fetch_folder(_params(params).judge, out)
-    load_judge(out)
-    print(f"judge sha256 {sha256}")
-
-
-@app.command(rich_help_panel=STAGES)
-def encode(clips: Clips, base: Base, validation: Validation, out: OutFolder, params: ParamsFile = PARAMS) -> None:
-    """Encode clips and captions into latents and text states."""
-    from onestep.data.latents import encode as run
-
-    run(clips, base, validation, out, _params(params).encode)
-
-
-@app.command(rich_help_panel=STAGES)
-def consistency(latents: Latents, base: Base, out: OutFolder, curves: Curves, params: ParamsFile = PARAMS) -> None:
-    """The base becomes a student that samples in one step: consistency, progressive or trajectory distillation (APT
-    section 3.2), then distribution matching (DMD). Groups `consistency` and `consistency.matching` of the settings.
-    """
-    from onestep.training.distillation import train_consistency
-
-    train_consistency(latents, base, out, curves, _params(params).consistency)
-
-
-@app.command(rich_help_panel=STAGES)
-def adversarial(
-    latents: Latents,
-    base: Base,
-    consistency: Annotated[Path, input_folder("Folder of the student to start from, from `consistency`.")],
-    out: OutFolder,
-    discriminator: Annotated[Path, output_folder("Folder of the discriminator.")],
-    curves: Curves,
-    clips: ClipsOption,
-    judge: JudgeOption,
-    margins: MarginsOption,
-    params: ParamsFile = PARAMS,
-) -> None:
-    """Adversarial post-training against real clips (APT section 3.3): the one-step model."""
-    from onestep.evaluation.dev_evaluator import watch_with
-    from onestep.training.adversarial import train_adversarial
-
-    settings, watch = _params(params).adversarial, watch_with(clips, judge, margins)
-    train_adversarial(latents, base, consistency, out, discriminator, curves, settings, watch)
-
-
-@app.command(rich_help_panel=STAGES)
-def samples(
-    model: Annotated[Path, input_folder("Folder of the one-step model.")],
-    clips: Clips,
-    production: Production,
-    out: OutFolder,
-    name: Name,
-    params: ParamsFile = PARAMS,
-) -> None:
-    """Sample a one-step model from the test prompts; every model gets the same noise."""
-    from onestep.inference.samples import pass_over
-
-    if pass_over(model, out):
-        return
-    from onestep.gate.pin import read_pin
-    from onestep.inference.sampler import sample_student
-
-    pin, settings = read_pin(production), _params(params)
-    sample_student(model, name, clips, out, settings.encode.text_tokens, settings.samples.with_seed(pin.seed))
-
-
-@app.command(rich_help_panel=STAGES)
-def baselines(
-    model: Base,
-    clips: Clips,
-    judge: Judge,
-    shipped: Annotated[Path, input_folder("Measured baselines, reused where their fingerprints match.")],
-    production: Production,
-    out: OutFolder,
-    params: ParamsFile = PARAMS,
-) -> None:
-    """Sample the multi-step model at every setting, from the same prompts and noise; or reuse what ships with it."""
-    from onestep.gate.pin import read_pin
-    from onestep.inference.baselines import sample_baselines
-
-    pin, settings = read_pin(production), _params(params)
-    samples = settings.samples.with_seed(pin.seed)
-    sample_baselines(model, clips, judge, shipped, out, settings.encode.text_tokens, samples)
-
-
-@app.command(rich_help_panel=STAGES)
-def production(
-    pin: Production,
-    out: OutFolder,
-) -> None:
-    """Export the pinned champion, or an empty folder with a marker where there is none yet."""
-    from onestep.registry.champion import fetch_production
-
-    fetch_production(pin, out)
-
-
-@app.command(rich_help_panel=STAGES)
-def drift(
-    clips: Clips,
-    production: Annotated[Path, input_folder("The champion's folder, which holds its clips' index.")],
-    out: OutFile,
-    page: Page,
-    params: ParamsFile = PARAMS,
-) -> None:
-    """Compare the clips with those that the model in production was trained on."""
-    from onestep.cli.params import load_params
-    from onestep.data.drift import drift as run
-
-    reference = production / "clips.parquet"
-    run(clips, reference if reference.is_file() else None, out, page, load_params(params).drift)
-
-
-@app.command(rich_help_panel=STAGES)
-def gate(
-    metrics: Metrics,
-    latency: Annotated[Path, input_file("reports/latency.json, from `latency`.")],
-    validation: Validation,
-    production: Production,
-    seeds: Annotated[Path, input_folder("Folder of metrics.json of models trained alike with other seeds.")],
-    out: OutFile,
-    params: ParamsFile = PARAMS,
-) -> None:
-    """Judge the candidate by the rules in the settings: promote, hold or reject."""
-    from onestep.cli.params import load_params
-    from onestep.gate.verdict import gate as run
-
-    run(metrics, latency, validation, production, seeds, out, load_params(params).gate)
-
-
-@app.command(rich_help_panel=STAGES)
-def evaluate(
-    samples: Annotated[list[Path], input_folder("The families' sample folders.")],
-    clips: ClipsOption,
-    judge: JudgeOption,
-    production: Annotated[
-        Path, input_file("data/production.json: alpha, seed and judge of the comparison.", option=True)
-    ],
-    margins: MarginsOption,
-    out: Annotated[Path, output_place("Folder that gets metrics.json, per_prompt.parquet and plots.")],
-    params: ParamsFile = PARAMS,
-) -> None:
-    """Measure every model on the same prompts, with paired intervals and tests."""
-    from onestep.evaluation.evaluate import evaluate as run
-    from onestep.evaluation.statistics import Comparison
-    from onestep.gate.pin import read_pin
-
-    pin = read_pin(production)
-    comparison = Comparison(pin.alpha, pin.seed, pin.judge)
-    run(samples, clips, judge, out, _params(params).evaluate, comparison, margins)
-
-
-@app.command(rich_help_panel=STAGES)
-def latency(
-    student: Annotated[Path, input_folder("Folder of the one-step model.")],
-    base: Base,
-    out: OutFile,
-    params: ParamsFile = PARAMS,
-) -> None:
-    """Time the student and the teacher's settings, in turn."""
-    from onestep.inference.latency import latency as run
-
-    settings = _params(params)
-    run(student, base, out, settings.encode.text_tokens, settings.samples, settings.latency)
-
-
-@app.command(rich_help_panel=STAGES)
-def report(
-    metrics: Metrics,
-    samples: Annotated[list[Path], input_folder("The families' sample folders.")],
-    clips: ClipsOption,
-    latency: Annotated[Path, input_file("reports/latency.json, from `latency`.", option=True)],
-    verdict: Annotated[Path, input_file("reports/verdict.json, from `gate`.", option=True)],
-    curves: Annotated[Path, input_folder("Folder that holds each training stage's curves.", option=True)],
-    per_prompt: Annotated[Path, input_file("per_prompt.parquet, from `evaluate`.", option=True)],
-    picture: Annotated[Path, output_file("GIF of the same videos.")],
-    out: Annotated[Path, output_file("HTML page with the videos.")],
-    params: ParamsFile = PARAMS,
-) -> None:
-    """Write the page with the videos side by side, the numbers and the verdict; and the videos as one GIF."""
-    from onestep.report.report import write_picture, write_report
-
-    folders = {folder.name: folder for folder in sorted(curves.glob("*")) if folder.is_dir()}
-    settings = _params(params).evaluate
-    write_report(metrics, samples, clips, out, settings, latency, verdict, folders, per_prompt)
-    write_picture(metrics, samples, clips, picture, settings)
-
-
-@app.command(rich_help_panel=HAND)
-def margins(
-    clips: Clips,
-    judge: Judge,
-    out: Annotated[Path, output_file("data/margins.json")],
-    split: Annotated[Literal["test", "dev", "train"], typer.Option(help="Whose real clips are paired.")] = "test",
-    params: ParamsFile = PARAMS,
-) -> None:
-    """Fix within how much two clips are the same, from real clips of one caption: once, before any model is scored."""
-    from onestep.evaluation.fidelity import fix_margins
-
-    fix_margins(clips, judge, out, split, _params(params).evaluate.text_model)
-
-
-app.command(rich_help_panel=HAND)(nightly.doctor)
-app.command(rich_help_panel=HAND)(nightly.decide)
 
 
 def main() -> None:

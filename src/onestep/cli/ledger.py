@@ -5,13 +5,11 @@ from typing import Annotated
 
 import typer
 
-from onestep.cli.arguments import input_file, sentence
+from onestep.cli.arguments import PARAMS, ParamsFile, input_file, sentence
 
 app = typer.Typer(help="The ledger of every candidate: offer, record, override, show.", no_args_is_help=True)
 
 ROOT = Path()
-ParamsFile = Annotated[Path, input_file("The settings file.", "--params", option=True)]
-PARAMS = Path("params.yaml")
 
 
 @app.command()

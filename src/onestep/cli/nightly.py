@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
-from onestep.cli.arguments import input_file
+from onestep.cli.arguments import HAND, PARAMS, ParamsFile
+
+app = typer.Typer()
 
 
+@app.command(rich_help_panel=HAND)
 def doctor(
     server: Annotated[
         str | None, typer.Option(help="API address of the Prefect server; default PREFECT_API_URL or this machine's.")
@@ -22,9 +25,10 @@ def doctor(
         raise typer.Exit(1)
 
 
+@app.command(rich_help_panel=HAND)
 def decide(
     by_hand: Annotated[bool, typer.Option(help="As somebody who asks for it, not as a night.")] = False,
-    params: Annotated[Path, input_file("The settings file.", "--params", option=True)] = Path("params.yaml"),
+    params: ParamsFile = PARAMS,
 ) -> None:
     """Whether a night would retrain on these clips, rule by rule (group `retrain` of the settings)."""
     from onestep.core.params import load_group

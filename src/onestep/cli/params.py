@@ -75,3 +75,10 @@ def load_params(path: Path) -> Params:
 def overrides(profile: Path, params: Path) -> list[str]:
     """A profile's settings as `group.key=value` for `dvc exp run --set-param`; raises `SettingsError` as `load_params`."""
     return loader.overrides(Params, profile, params)
+
+
+def pin_threads(machine: MachineSettings) -> None:
+    """Let torch compute with as many threads as the settings say, on whatever machine: their number changes the last bits."""
+    import torch
+
+    torch.set_num_threads(machine.threads)

@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onestep.cli.arguments import input_file, input_folder, output_file, output_folder, output_place, source_url
+from onestep.cli.arguments import (
+    PARAMS,
+    ParamsFile,
+    input_folder,
+    output_file,
+    output_folder,
+    output_place,
+    source_url,
+)
 
 if TYPE_CHECKING:
     from onestep.pretraining.settings import Pretraining
 
 app = typer.Typer(help="Make the bundled base model and judge (`data/bundled/dvc.yaml`).", no_args_is_help=True)
 
-ParamsFile = Annotated[Path, input_file("The settings file.", "--params", option=True)]
 Clips = Annotated[Path, input_folder("Folder of the clips, from `ingest`.")]
 Vae = Annotated[Path, input_folder("Folder of the autoencoder, from `vae`.")]
 Latents = Annotated[Path, input_folder("Folder of the latents, from `latents`.")]
@@ -24,7 +31,6 @@ Judge = Annotated[Path, input_folder("Folder of the judge, from `judge`.")]
 OutFolder = Annotated[Path, output_folder("Folder that the result replaces.")]
 OutFile = Annotated[Path, output_file("File that the result replaces.")]
 Curves = Annotated[Path, output_place("Folder of the training curves and sample sheets.")]
-PARAMS = Path("params.yaml")
 
 
 @app.command("footage")
@@ -111,10 +117,9 @@ def judge(clips: Clips, out: OutFolder, params: ParamsFile = PARAMS) -> None:
 
 def _settings(path: Path) -> "Pretraining":
     """The settings, and as many threads as they say."""
-    import torch
-
+    from onestep.cli.params import pin_threads
     from onestep.pretraining.settings import load_pretraining
 
     settings = load_pretraining(path)
-    torch.set_num_threads(settings.machine.threads)
+    pin_threads(settings.machine)
     return settings

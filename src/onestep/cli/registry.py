@@ -6,12 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from onestep.cli.arguments import input_file, output_file, sentence
+from onestep.cli.arguments import HAND, input_file, output_file, sentence
 
 app = typer.Typer()
 
 ROOT = Path()
-HAND = "By hand"
 Key = Annotated[
     Path | None,
     input_file(

@@ -1,20 +1,28 @@
-"""`onestep generate`, `look-back`, `params`, `profile` and `times`: what people type by hand.
+"""`onestep generate`, `look-back`, `params`, `profile`, `times` and `margins`: what people type by hand.
 
 Heavy libraries are imported inside the commands, so that `onestep --help` answers at once.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from onestep.cli.arguments import SEEDS, decimal, input_file, input_folder, output_file, sentence, whole
+from onestep.cli.arguments import (
+    HAND,
+    PARAMS,
+    SEEDS,
+    ParamsFile,
+    decimal,
+    input_file,
+    input_folder,
+    output_file,
+    sentence,
+    whole,
+)
 
 app = typer.Typer()
 
-HAND = "By hand"
-PARAMS = Path("params.yaml")
-ParamsFile = Annotated[Path, input_file("The settings file.", "--params", option=True)]
 Size = Annotated[int | None, whole(1, 16384, "Pixels, a multiple of 16; default: what the model was trained at.")]
 
 
@@ -82,3 +90,20 @@ def times(
     from onestep.core.times import table
 
     print(table(since))
+
+
+@app.command(rich_help_panel=HAND)
+def margins(
+    clips: Annotated[Path, input_folder("Folder of the clips, from `ingest`.")],
+    judge: Annotated[Path, input_folder("Folder of the judge, from `judge`.")],
+    out: Annotated[Path, output_file("data/margins.json")],
+    split: Annotated[Literal["test", "dev", "train"], typer.Option(help="Whose real clips are paired.")] = "test",
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Fix within how much two clips are the same, from real clips of one caption: once, before any model is scored."""
+    from onestep.cli.params import load_params, pin_threads
+    from onestep.evaluation.fidelity import fix_margins
+
+    settings = load_params(params)
+    pin_threads(settings.machine)
+    fix_margins(clips, judge, out, split, settings.evaluate.text_model)
