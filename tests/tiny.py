@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from onestep.core.storage import write_json
+from onestep.models.families.base import Form
+from onestep.models.families.wan import Wan
 from onestep.models.pipeline import VideoPipeline, fingerprint
 from onestep.pretraining.settings import TeacherTraining, VaeTraining
 from onestep.pretraining.teacher import assemble, build_teacher, build_tokenizer
@@ -14,6 +16,8 @@ from onestep.pretraining.vae import build_vae
 
 FRAMES, SIDE, TOKENS = 5, 32, 16
 CAPTIONS = ("a small red circle rising on teal", "a large blue cross falling on sand")
+
+SAMPLE = Form("sample", Wan())  # of networks that are called as a Wan transformer is
 
 VAE = VaeTraining(
     seed=0, base_dim=8, z_dim=4, dim_mult=(1, 1, 1), residual_blocks=1, patch=2, shortcut_updates=1, updates=2, batch=2,

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from onestep.models.discriminator import Discriminator, head_layers
+from onestep.models.families.wan import Wan
 from tests.tiny import tiny_pipeline
 
 
@@ -21,7 +22,7 @@ def test_heads_fit_any_depth(depth: int) -> None:
 
 def test_logits_depend_on_clip_text_and_timestep() -> None:
     torch.manual_seed(0)
-    discriminator = Discriminator(tiny_pipeline(layers=3).transformer, [0.5, 1.0])
+    discriminator = Discriminator(tiny_pipeline(layers=3).transformer, Wan(), [0.5, 1.0])
     x, t, text = torch.randn(2, 4, 2, 4, 4), torch.tensor([0.2, 0.8]), torch.randn(2, 6, 16)
     logits = discriminator(x, t, text)
     assert logits.shape == (2,)
@@ -30,7 +31,7 @@ def test_logits_depend_on_clip_text_and_timestep() -> None:
 
 
 def test_one_forward_of_joined_inputs_equals_separate_ones() -> None:
-    discriminator = Discriminator(tiny_pipeline().transformer, [0.5, 1.0]).eval()
+    discriminator = Discriminator(tiny_pipeline().transformer, Wan(), [0.5, 1.0]).eval()
     x, t, text = torch.randn(4, 4, 2, 4, 4), torch.rand(4), torch.randn(4, 6, 16)
     separate = torch.cat([discriminator(x[:2], t[:2], text[:2]), discriminator(x[2:], t[2:], text[2:])])
     torch.testing.assert_close(discriminator(x, t, text), separate)
@@ -39,7 +40,7 @@ def test_one_forward_of_joined_inputs_equals_separate_ones() -> None:
 def test_backbone_starts_from_the_given_weights_and_is_trained_whole() -> None:
     backbone = tiny_pipeline().transformer
     given = copy.deepcopy(backbone.state_dict())
-    discriminator = Discriminator(backbone, [1.0])
+    discriminator = Discriminator(backbone, Wan(), [1.0])
     for name, weight in discriminator.backbone.state_dict().items():
         assert torch.equal(weight, given[name])
     discriminator(torch.randn(2, 4, 2, 4, 4), torch.rand(2), torch.randn(2, 6, 16)).sum().backward()

@@ -1,4 +1,4 @@
-"""A Wan folder through our own eyes is what stock diffusers makes of it."""
+"""A `VideoPipeline` of a folder does what stock diffusers does with it."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def noise_for(pipeline: VideoPipeline, clips: int) -> torch.Tensor:
 
 def test_text_states_are_those_of_the_stock_pipeline(pipeline: VideoPipeline) -> None:
     prompts = [f"  {CAPTIONS[0]} &amp; so on", CAPTIONS[1]]
-    stock, _ = pipeline.wan.encode_prompt(prompts, do_classifier_free_guidance=False, max_sequence_length=TOKENS)
+    stock, _ = pipeline.stock.encode_prompt(prompts, do_classifier_free_guidance=False, max_sequence_length=TOKENS)
     ours = pipeline.encode_text(prompts, TOKENS)
     assert ours.shape == (2, TOKENS, stock.shape[-1])
     assert torch.equal(ours, stock)
@@ -46,7 +46,7 @@ def test_one_step_of_the_scheduler_is_the_sample_that_the_network_sees_in_pure_n
 def test_several_steps_are_those_of_the_stock_pipeline(pipeline: VideoPipeline, guidance: float) -> None:
     noise, text = noise_for(pipeline, 1), pipeline.encode_text([CAPTIONS[0]], TOKENS)
     ours = pipeline.denoise(noise, text, 4, guidance, pipeline.encode_text([""], TOKENS))
-    stock = pipeline.wan(
+    stock = pipeline.stock(
         CAPTIONS[0], num_inference_steps=4, guidance_scale=guidance, height=SIDE, width=SIDE, num_frames=FRAMES,
         max_sequence_length=TOKENS, latents=noise, output_type="latent",
     ).frames  # fmt: skip
@@ -102,7 +102,7 @@ def test_a_saved_pipeline_is_the_same_when_it_comes_back(pipeline: VideoPipeline
 
 def test_a_text_encoder_whose_embedding_was_not_loaded_is_refused(folder: Path, tmp_path: Path) -> None:
     broken = load_pipeline(folder)
-    torch.nn.init.zeros_(broken.wan.text_encoder.get_input_embeddings().weight)
+    torch.nn.init.zeros_(broken.stock.text_encoder.get_input_embeddings().weight)
     broken.save(tmp_path / "broken")
     with pytest.raises(PipelineError, match="embedding is all zeros"):
         load_pipeline(tmp_path / "broken")

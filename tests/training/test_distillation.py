@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from onestep.models.pipeline import predict_sample
 from onestep.training import distillation
 from onestep.training.trainer import seeded
+from tests.tiny import SAMPLE
 
 MEAN, SPREAD = 0.7, 0.5
 
@@ -35,19 +36,19 @@ def test_target_is_a_teacher_step_evaluated_by_the_stop_gradient_student() -> No
     student, teacher = LinearStudent(4), GaussianTeacher()
     nn.init.normal_(student.gain), nn.init.normal_(student.offset)
     x, text = torch.randn(8, 1, 1, 2, 2), torch.zeros(8, 1, 1)
-    loss = distillation.step_loss(student, teacher, x, text, text[:1], 4, 1.0, "sample", seeded("a"))
+    loss = distillation.step_loss(student, teacher, x, text, text[:1], 4, 1.0, SAMPLE, seeded("a"))
     random = seeded("a")
     index = torch.randint(1, 5, (8,), generator=random)
     t, lower = index / 4, (index - 1) / 4
     noise = torch.randn(x.shape, generator=random)
     x_t = (1 - t.view(-1, 1, 1, 1, 1)) * x + t.view(-1, 1, 1, 1, 1) * noise
-    clean = predict_sample(teacher, x_t, t, text, "sample")
+    clean = predict_sample(teacher, x_t, t, text, SAMPLE)
     velocity = (x_t - clean) / t.view(-1, 1, 1, 1, 1)
     stepped = x_t + (lower - t).view(-1, 1, 1, 1, 1) * velocity
     target = torch.where(
-        (lower == 0).view(-1, 1, 1, 1, 1), stepped, predict_sample(student, stepped, lower, text, "sample")
+        (lower == 0).view(-1, 1, 1, 1, 1), stepped, predict_sample(student, stepped, lower, text, SAMPLE)
     )
-    expected = (predict_sample(student, x_t, t, text, "sample") - target.detach()).square().mean()
+    expected = (predict_sample(student, x_t, t, text, SAMPLE) - target.detach()).square().mean()
     torch.testing.assert_close(loss, expected)
     expected.backward()
     by_hand = student.gain.grad.clone()
@@ -63,7 +64,7 @@ def test_guidance_moves_the_step_away_from_the_unconditional_one() -> None:
 
     x, one = torch.randn(2, 1, 1, 1, 1), torch.ones(2)
     step = distillation.teacher_step(
-        Told(), x, one, torch.zeros(2), torch.ones(2, 1, 1), torch.zeros(1, 1, 1), 3.0, "sample"
+        Told(), x, one, torch.zeros(2), torch.ones(2, 1, 1), torch.zeros(1, 1, 1), 3.0, SAMPLE
     )
     torch.testing.assert_close(step, torch.full_like(step, 3.0))
 
@@ -73,7 +74,7 @@ def euler_map(count: int, noise: Tensor) -> Tensor:
     x, text = noise, torch.zeros(len(noise), 1, 1)
     for level in range(count, 0, -1):
         t, lower = torch.full((len(noise),), level / count), torch.full((len(noise),), (level - 1) / count)
-        x = distillation.teacher_step(GaussianTeacher(), x, t, lower, text, text[:1], 1.0, "sample")
+        x = distillation.teacher_step(GaussianTeacher(), x, t, lower, text, text[:1], 1.0, SAMPLE)
     return x
 
 
@@ -92,14 +93,14 @@ def test_student_recovers_the_known_map_of_an_analytic_teacher() -> None:
     text = torch.zeros(128, 1, 1)
     for step in range(updates):
         x = MEAN + SPREAD * torch.randn(128, 1, 1, 1, 1, generator=seeded("x", step))
-        loss = distillation.step_loss(student, teacher, x, text, text[:1], count, 1.0, "sample", seeded("s", step))
+        loss = distillation.step_loss(student, teacher, x, text, text[:1], count, 1.0, SAMPLE, seeded("s", step))
         optimizer.param_groups[0]["lr"] = 0.03 * (1 - step / updates)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     noise = torch.linspace(-2, 2, 9).view(-1, 1, 1, 1, 1)
     with torch.no_grad():
-        mapped = predict_sample(student, noise, torch.ones(9), text[:9], "sample")
+        mapped = predict_sample(student, noise, torch.ones(9), text[:9], SAMPLE)
     torch.testing.assert_close(mapped, euler_map(count, noise), atol=0.03, rtol=0)
 
 
@@ -112,12 +113,12 @@ def test_progressive_target_lands_where_two_teacher_steps_do() -> None:
     x_t = distillation.mix(x, torch.randn(x.shape, generator=random), t)
     landed = x_t
     for start, end in ((t, (t + lower) / 2), ((t + lower) / 2, lower)):
-        landed = distillation.teacher_step(teacher, landed, start, end, text, text[:1], 1.0, "sample")
+        landed = distillation.teacher_step(teacher, landed, start, end, text, text[:1], 1.0, SAMPLE)
     keep = (lower / t).view(-1, 1, 1, 1, 1)
 
     class Knows(nn.Module):
         def forward(self, x_t: Tensor, _t: Tensor, _text: Tensor, return_dict: bool) -> tuple[Tensor]:
             return ((landed - keep * x_t) / (1 - keep),)
 
-    loss = distillation.halving_loss(Knows(), teacher, x, text, text[:1], 2, 1.0, "sample", seeded("a"))
+    loss = distillation.halving_loss(Knows(), teacher, x, text, text[:1], 2, 1.0, SAMPLE, seeded("a"))
     assert loss.item() < 1e-8

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from onestep.training.distillation_settings import MatchingSettings
 from onestep.training.dmd import LEVELS, Matching, altered
 from onestep.training.trainer import make_accelerator, seeded
+from tests.tiny import SAMPLE
 
 MEAN, SPREAD = 0.7, 0.5
 SETTINGS = MatchingSettings(
@@ -50,7 +51,7 @@ class Line(nn.Module):
 def make(guidance: float = 1.0) -> Matching:
     settings = SETTINGS.model_copy(update={"guidance_scale": guidance})
     teacher = GaussianDenoiser(MEAN, SPREAD).requires_grad_(False)
-    return Matching(teacher, "sample", torch.zeros(1, 1, 1), settings, make_accelerator("fp32", 1))
+    return Matching(teacher, SAMPLE, torch.zeros(1, 1, 1), settings, make_accelerator("fp32", 1))
 
 
 def noise(*key: object) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from onestep.models.discriminator import Discriminator
+from onestep.models.families.wan import Wan
 from onestep.training import losses
 from tests.tiny import tiny_pipeline
 
@@ -31,7 +32,7 @@ def test_shift_is_the_published_one() -> None:
 
 def test_approximated_penalty_tends_to_the_exact_one() -> None:
     torch.manual_seed(0)
-    discriminator = Discriminator(tiny_pipeline("flow").transformer, [0.5, 1.0]).double().eval()
+    discriminator = Discriminator(tiny_pipeline("flow").transformer, Wan(), [0.5, 1.0]).double().eval()
     x = torch.randn(1, 4, 2, 4, 4, dtype=torch.float64)
     t, text = torch.tensor([0.4], dtype=torch.float64), torch.randn(1, 6, 16, dtype=torch.float64)
     with sdpa_kernel(SDPBackend.MATH):

@@ -28,9 +28,11 @@ _SOURCE = Path(__file__).parents[1]
 _CODE = (  # what decides how a baseline is sampled and measured
     "evaluation/distances.py",
     "evaluation/judge.py",
-    "evaluation/measuring.py",
+    "evaluation/measurement.py",
     "evaluation/metrics.py",
-    "evaluation/sampling.py",
+    "inference/sampler.py",
+    "models/families/base.py",
+    "models/families/wan.py",
     "models/pipeline.py",
 )
 _LIBRARIES = ("diffusers", "torch", "transformers")

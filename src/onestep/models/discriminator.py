@@ -6,10 +6,12 @@ The paper's layers 16, 26 and 36 of 36 are given here as fractions of depth, sin
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
+
+from onestep.models.families.base import Family
 
 
 def head_layers(depth: int, fractions: Sequence[float]) -> tuple[int, ...]:
@@ -49,8 +51,8 @@ class Head(nn.Module):
 class Discriminator(nn.Module):
     """Backbone with heads: clean latents, timesteps and text → one logit per clip.
 
-    `backbone` is taken over, cut after its last head and trained whole; forward hooks read the layers, so no forward of
-    the backbone is copied. The unused output projection stays frozen.
+    `backbone`, a transformer of the family, is taken over, cut after its last head and trained whole; forward hooks read
+    the layers, so no forward of the backbone is copied. What stands after the blocks is unused and stays frozen.
 
     frame_logits: the same heads also read the tokens of each latent frame alone, for one logit per frame beside the
     clip's (AAPT, arXiv 2506.09350). train_backbone: false freezes the backbone, an ablation (it gives artefacts in APT).
@@ -58,27 +60,29 @@ class Discriminator(nn.Module):
 
     def __init__(
         self,
-        backbone: WanTransformer3DModel,
+        backbone: Any,
+        family: Family,
         fractions: Sequence[float],
         frame_logits: bool = False,
         train_backbone: bool = True,
     ) -> None:
         super().__init__()
-        layers = head_layers(len(backbone.blocks), fractions)
-        width = backbone.config.num_attention_heads * backbone.config.attention_head_dim
-        backbone.blocks = backbone.blocks[: layers[-1] + 1]
+        blocks = getattr(backbone, family.blocks)
+        layers = head_layers(len(blocks), fractions)
+        width, heads = family.width(backbone)
+        setattr(backbone, family.blocks, blocks[: layers[-1] + 1])
         self.layers, self.frame_logits, self.train_backbone = layers, frame_logits, train_backbone
-        self.backbone = backbone
-        self.heads = nn.ModuleList(Head(width, backbone.config.num_attention_heads) for _ in layers)
+        self.backbone, self.family = backbone, family
+        self.heads = nn.ModuleList(Head(width, heads) for _ in layers)
         self.logit = nn.Sequential(nn.LayerNorm(width * len(layers)), nn.Linear(width * len(layers), 1))
         self._tokens: dict[int, Tensor] = {}
         self.set_trained(True)
         for layer in layers:
-            backbone.blocks[layer].register_forward_hook(self._keeper(layer))
+            blocks[layer].register_forward_hook(self._keeper(layer))
 
     def _keeper(self, layer: int):
-        def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            self._tokens[layer] = output
+        def keep(_module: nn.Module, _inputs: object, output: Any) -> None:
+            self._tokens[layer] = self.family.tokens(output)
 
         return keep
 
@@ -86,18 +90,18 @@ class Discriminator(nn.Module):
         """Let its weights have gradients, or none of them; what never trains has none either way."""
         self.requires_grad_(trained)
         self.backbone.requires_grad_(trained and self.train_backbone)
-        self.backbone.proj_out.requires_grad_(False)
-        self.backbone.scale_shift_table.requires_grad_(False)
+        for part in self.family.after_blocks(self.backbone):
+            part.requires_grad_(False)
 
     def forward(self, latents: Tensor, t: Tensor, text: Tensor) -> Tensor:
         """Clean latents `[B, C, T, H, W]`, timesteps `[B]` in [0, 1], text states `[B, L, D]` → logits `[B]` or `[B, 1 + T]`."""
-        self.backbone(latents, t * 1000, text, return_dict=False)
+        self.family.forward(self.backbone, latents, t * 1000, text)
         tokens = [self._tokens[layer] for layer in self.layers]
         self._tokens.clear()
         logits = self._logits(tokens)
         if not self.frame_logits:
             return logits
-        frames = latents.shape[2] // self.backbone.config.patch_size[0]
+        frames = self.family.token_frames(self.backbone, latents.shape[2])
         each = self._logits([layer.unflatten(1, (frames, -1)).flatten(0, 1) for layer in tokens])
         return torch.cat([logits[:, None], each.unflatten(0, (-1, frames))], dim=1)
 

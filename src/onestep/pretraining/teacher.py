@@ -21,7 +21,8 @@ from onestep.core.storage import read_json, reading, replacing_folder, sha256_fo
 from onestep.data.clips import read_index
 from onestep.demo import world
 from onestep.models.ema import Average
-from onestep.models.pipeline import VideoPipeline, mix, normalised_latents, predict_sample
+from onestep.models.families.wan import normalised_latents
+from onestep.models.pipeline import VideoPipeline, mix, predict_sample
 from onestep.pretraining.settings import TeacherTraining
 from onestep.pretraining.vae import ClipSet
 from onestep.training.optimizers import Muon, split_parameters
@@ -129,7 +130,7 @@ class TeacherMethod:
         if settings.compile:
             for block in pipeline.transformer.blocks:
                 block.compile()
-        tokenizer = pipeline.wan.tokenizer
+        tokenizer = pipeline.stock.tokenizer
         self._tokens = {
             name: tokenizer(
                 texts, padding="max_length", max_length=settings.text_tokens, truncation=True, return_tensors="pt"
@@ -161,7 +162,7 @@ class TeacherMethod:
         text = self._encode(self.networks["text_encoder"], "captions", numbers)
         t = torch.sigmoid(LEVEL_MEAN + LEVEL_SPREAD * torch.randn(len(x), generator=random))
         noise = torch.randn(x.shape, generator=random)
-        predicted = predict_sample(self.networks["transformer"], mix(x, noise, t), t, text, s.form)
+        predicted = predict_sample(self.networks["transformer"], mix(x, noise, t), t, text, self.pipeline.form)
         per_clip = (predicted - x).square().mean(dim=(1, 2, 3, 4)) / t.clamp(min=SMALLEST_T).square()
         loss = per_clip.mean()
         self.networks.zero_grad()

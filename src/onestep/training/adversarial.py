@@ -211,7 +211,9 @@ class Adversarial:
 
     def _new_discriminator(self) -> Discriminator:
         s = self.settings
-        return Discriminator(copy.deepcopy(self.backbone).train(), s.heads, s.frame_logits, s.train_backbone)
+        return Discriminator(
+            copy.deepcopy(self.backbone).train(), self.form.family, s.heads, s.frame_logits, s.train_backbone
+        )
 
     def _shown(self, x: Tensor, fake: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """What D sees of a pair."""

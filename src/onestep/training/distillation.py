@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from onestep.models.depth import repeat_blocks
 from onestep.models.ema import Average
-from onestep.models.pipeline import Form, VideoPipeline, load_pipeline, mix, predict_sample
+from onestep.models.families.base import Form
+from onestep.models.pipeline import VideoPipeline, load_pipeline, mix, predict_sample
 from onestep.training.distillation_settings import ConsistencySettings
 from onestep.training.dmd import BETAS as MATCHING_BETAS
 from onestep.training.dmd import Matching, altered, guided
@@ -125,7 +126,7 @@ class Consistency:
         preview: tuple[Tensor, Tensor],
     ) -> None:
         self.settings, self.accelerator, self.form = settings, accelerator, student.form
-        network = repeat_blocks(student.transformer, settings.depth_repeats, settings.depth_tied)
+        network = repeat_blocks(student.transformer, student.family, settings.depth_repeats, settings.depth_tied)
         network.train().requires_grad_(True)
         self.teacher, self.empty, self._preview = teacher, empty.to(accelerator.device), preview
         self.rate, self.student = 1.0, accelerator.prepare(network)
@@ -284,7 +285,7 @@ class Consistency:
     ) -> dict[str, float]:
         """Make what optimises a network for one loss; returns the rate of each of these optimisers by its name."""
         if kind == "muon":
-            matrices, rest = split_parameters(network, ["blocks"])
+            matrices, rest = split_parameters(network, [self.form.family.blocks])
             rates = {f"{name}-muon": rate, f"{name}-adam": rate * ADAM_SHARE}
             dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
             made = {f"{name}-muon": Muon(matrices, rate, decay=decay, dtype=dtype)}

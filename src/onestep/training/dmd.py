@@ -17,7 +17,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from onestep.models.pipeline import Form, mix, predict_sample
+from onestep.models.families.base import Form
+from onestep.models.pipeline import mix, predict_sample
 from onestep.training.distillation_settings import MatchingSettings
 
 BETAS = (0.0, 0.99)

@@ -94,7 +94,7 @@ def save_model(
     if not accelerator.is_main_process:
         return
     average.copy_to(network)
-    untie(pipeline.transformer)
+    untie(pipeline.transformer, pipeline.family)
     record: dict[str, Any] = {
         key: stage.training.record[key] for key in ("frames", "height", "width", "fps", "text_tokens")
     }
