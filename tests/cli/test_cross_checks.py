@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from onestep.cli.params import Params, load_params, overrides
 from onestep.core.params import SettingsError, merged, parse_settings
-from onestep.core.values import nearest_frames, nearest_side
 from onestep.core.yaml_files import parse_yaml, read_yaml
+from onestep.models.sizes import nearest_frames, nearest_side
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 

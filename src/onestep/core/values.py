@@ -11,9 +11,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-TEMPORAL_STRIDE = 4  # frames that one latent frame of a Wan VAE stands for, after the first
-PIXEL_STRIDE = 16  # pixels to one transformer token, per side: VAE compression times patch
-
 
 def within(low: float, high: float, why: str) -> AfterValidator:
     """A number from `low` to `high`; why: the reason of the bounds."""
@@ -67,32 +64,6 @@ def rising(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
-def nearest_frames(frames: int) -> int:
-    """The nearest legal number of frames, 4k+1 (the VAE silently drops the rest otherwise)."""
-    return max(TEMPORAL_STRIDE * round((frames - 1) / TEMPORAL_STRIDE), 0) + 1
-
-
-def nearest_side(pixels: int) -> int:
-    """The nearest legal height or width: a positive multiple of 16."""
-    return max(round(pixels / PIXEL_STRIDE), 1) * PIXEL_STRIDE
-
-
-def legal_frames(frames: int) -> int:
-    """A number of frames that the VAE can encode whole."""
-    if frames != nearest_frames(frames):
-        raise ValueError(f"{frames} frames are not 4k+1; the nearest legal value is {nearest_frames(frames)}")
-    return frames
-
-
-def legal_side(pixels: int) -> int:
-    """A height or width that is whole tokens."""
-    if pixels != nearest_side(pixels):
-        raise ValueError(
-            f"{pixels} pixels are not a multiple of {PIXEL_STRIDE}; the nearest legal value is {nearest_side(pixels)}"
-        )
-    return pixels
-
-
 def legal_url(url: str) -> str:
     """A local path, or a URL of a scheme that fsspec knows, whether its package is installed or not."""
     if not url.strip() or url != url.strip() or not url.isprintable():
@@ -143,8 +114,6 @@ Updates = Annotated[int, within(1, 100_000_000, "updates of a run that ends")]
 UpdatesOrNone = Annotated[int, within(0, 100_000_000, "updates of a run that ends")]
 Seed = Annotated[int, within(0, 2**63 - 2, "NumPy takes no negative seed, and PyTorch 64 bits")]
 Steps = Annotated[int, within(1, 1000, "the steps that a sampler's schedule has")]
-Frames = Annotated[int, within(1, 4097, "frames of one clip"), AfterValidator(legal_frames)]
-Side = Annotated[int, within(16, 8192, "pixels of one clip's side"), AfterValidator(legal_side)]
 FramesPerSecond = Annotated[int, within(1, 240, "frames per second of a video")]
 TextTokens = Annotated[int, within(1, 4096, "tokens of one caption")]
 Url = Annotated[str, AfterValidator(legal_url)]

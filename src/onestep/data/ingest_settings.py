@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from onestep.core.settings import Settings
-from onestep.core.values import Count, Frames, FramesPerSecond, Share, Side, within
+from onestep.core.values import Count, FramesPerSecond, Share, within
+from onestep.models.sizes import Frames, Side
 
 
 class LimitSettings(Settings):

@@ -8,12 +8,13 @@ from pydantic import Field
 
 from onestep.core.params import read_settings
 from onestep.core.settings import MachineSettings, Settings
-from onestep.core.values import Batch, Frames, Rate, Seed, Share, Updates, UpdatesOrNone, within
+from onestep.core.values import Batch, Rate, Seed, Share, Updates, UpdatesOrNone, within
 from onestep.data.ingest_settings import IngestSettings
 from onestep.data.validate_settings import ValidateSettings, clips_pass
 from onestep.demo.settings import FootageSettings
 from onestep.evaluation.settings import EvaluateSettings
 from onestep.inference.settings import SamplesSettings
+from onestep.models.sizes import Frames
 
 Width = Annotated[int, within(1, 65_536, "the width of a layer")]
 Layers = Annotated[int, within(1, 1000, "layers of a network")]
