@@ -78,9 +78,10 @@ test: setup ## the tests, under ten minutes
 test-slow: setup ## the proofs that take minutes; none collected is fine
 	$(PYTEST) -m slow || test $$? -eq 5
 
-lint: setup ## ruff, formatting and types
+lint: setup ## ruff, formatting, types, and the code that dvc.yaml names
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/onestep graph sync --check
 	@$(MAKE) --no-print-directory typecheck
 
 typecheck: setup ## mypy

@@ -1,103 +1,56 @@
 """`dvc.yaml` against the code: each stage depends on the modules it imports, on the lock, and on its own settings."""
 
 import ast
-import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from onestep.cli.graph import code_of_stages, command_code
 from onestep.cli.params import Params
 from onestep.core.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "src"
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
-EXCLUDED = {"onestep.cli.entry", "onestep.cli.params"}  # what a command runs is in the modules it imports
-
-
-def module_path(name: str) -> Path | None:
-    path = SOURCE / Path(*name.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def imported(tree: ast.AST) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            node.body = []
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("onestep"):
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                names.add(inner if module_path(inner) else node.module)
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names if alias.name.startswith("onestep.")}
-    return names - EXCLUDED
-
-
-def closure(start: set[str]) -> set[str]:
-    seen: set[str] = set()
-    waiting = set(start)
-    while waiting:
-        name = waiting.pop()
-        path = module_path(name)
-        if name in seen or path is None or path.name == "__init__.py":
-            continue
-        seen.add(name)
-        waiting |= imported(ast.parse(path.read_text()))
-    return seen
-
-
-def command_functions() -> dict[str, ast.FunctionDef]:
-    tree = ast.parse((SOURCE / "onestep" / "cli" / "stages.py").read_text())
-    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+CODE_OF = code_of_stages(ROOT)
 
 
 def code_of(stage: str) -> set[str]:
-    """The files that the stage's command runs, and the templates beside them."""
-    functions = command_functions()
-    name = re.match(r"onestep ([a-z-]+)", STAGES[stage]["cmd"]).group(1).replace("-", "_")
-    start = imported(functions[name])
-    for node in ast.walk(functions[name]):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in functions:
-            start |= imported(functions[node.func.id])
-    files = {module_path(module) for module in closure(start)}
-    templates = {
-        template for path in files for template in path.parent.glob("*.j2") if template.name in path.read_text()
-    }
-    templates |= {other for t in set(templates) for other in t.parent.glob("*.j2") if other.name in t.read_text()}
-    return {path.relative_to(ROOT).as_posix() for path in files | templates}
+    """The files that the stage's command runs, and the templates that they name."""
+    return set(CODE_OF(shlex.split(STAGES[stage]["cmd"])))
+
+
+def function_of(stage: str) -> ast.AST:
+    """The function of the stage's command."""
+    return command_code(shlex.split(STAGES[stage]["cmd"])[1:])
 
 
 def settings_of(stage: str) -> set[str]:
     """The groups of params.yaml that the stage's command reads."""
-    functions = command_functions()
-    name = re.match(r"onestep ([a-z-]+)", STAGES[stage]["cmd"]).group(1).replace("-", "_")
+    function = function_of(stage)
     groups = {f.alias or n for n, f in Params.model_fields.items()}
     read = {
         node.attr.rstrip("_")
-        for node in ast.walk(functions[name])
+        for node in ast.walk(function)
         if isinstance(node, ast.Attribute) and node.attr.rstrip("_") in groups and ast.unparse(node.value) != "pin"
     }
-    calls = {n.func.id for n in ast.walk(functions[name]) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    calls = {n.func.id for n in ast.walk(function) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
     return read | ({"machine"} if "_params" in calls else set())
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_depends_on_the_modules_it_imports_and_on_the_lock(stage: str) -> None:
     declared = {dep for dep in STAGES[stage]["deps"] if dep.startswith("src/")}
-    assert declared == code_of(stage)
+    assert declared == code_of(stage), "run `onestep graph sync`"
     assert "constraints.txt" in STAGES[stage]["deps"]
+    assert not any(path.startswith("src/onestep/cli/") for path in declared)
 
 
 def pinned_by(stage: str) -> set[str]:
     """The keys of data/production.json that the stage's command takes by name, as `pin.seed`."""
-    name = re.match(r"onestep ([a-z-]+)", STAGES[stage]["cmd"]).group(1).replace("-", "_")
     return {
         node.attr
-        for node in ast.walk(command_functions()[name])
+        for node in ast.walk(function_of(stage))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pin"
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from onestep.cli import ledger, lineage, nightly, pretrain, registry, stages, tools
+from onestep.cli import graph, ledger, lineage, nightly, pretrain, registry, stages, tools
 from onestep.cli.arguments import HAND, require_text
 from onestep.core import failures
 from onestep.core.child_environment import drop_signing_key
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(stages.app)
 app.add_typer(pretrain.app, name="pretrain", rich_help_panel="Making a base model")
+app.add_typer(graph.app, name="graph", rich_help_panel=HAND)
 app.add_typer(ledger.app, name="ledger", rich_help_panel=HAND)
 app.add_typer(lineage.app, name="lineage", rich_help_panel=HAND)
 for group in (registry, tools, nightly):
