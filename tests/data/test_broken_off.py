@@ -74,6 +74,8 @@ def test_machine_at_fault_fails_the_stage_which_goes_on_when_run_again(
     says: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    rows = [f"{name}.mp4,x,fog,celadon" for name in "abc"]
+    (footage / "metadata.csv").write_text("\n".join(["file_name,caption,weather,glaze", *rows]))
     ingest(str(footage), tmp_path / "uninterrupted", ingest_settings)
     log = breaking_ffmpeg(instead)
     with pytest.raises(MachineFailed, match=says) as failure:

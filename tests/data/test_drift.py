@@ -8,9 +8,10 @@ import pytest
 
 from onestep.cli.params import Params
 from onestep.core.storage import read_json
-from onestep.data.clips import INDEX, read_index
+from onestep.data.clips import read_index
 from onestep.data.drift import drift
 from onestep.data.drift_settings import DriftSettings
+from onestep.data.schema import INDEX
 
 
 @pytest.fixture(scope="session")

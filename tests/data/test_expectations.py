@@ -9,9 +9,10 @@ import pytest
 
 from onestep.cli.params import Params
 from onestep.core.storage import StorageError, read_json, write_json
-from onestep.data.clips import INDEX, QUARANTINE, read_index
+from onestep.data.clips import read_index
 from onestep.data.expectations import ValidationRefused, require_passed, validate
 from onestep.data.ingest_settings import IngestSettings
+from onestep.data.schema import INDEX, QUARANTINE
 from onestep.data.validate_settings import ValidateSettings
 
 Judge = Callable[..., dict[str, Any]]
@@ -125,6 +126,21 @@ def test_without_attributes_the_leak_check_says_that_it_is_not_made(judge: Judge
     record = judge(lambda index: index.drop(columns=["size", "colour", "shape", "motion", "background"]))
     assert record["passed"] is True
     assert "not checked" in record["checks"]["no held-out combination in training"]["observed"]
+
+
+def test_attributes_of_other_names_are_checked_for_leaks(judge: Judge, clips: Path) -> None:
+    index = read_index(clips)
+    held, train = index.index[index["held_out"]][0], index.index[index["split"] == "train"][0]
+
+    def leak(index: pd.DataFrame) -> pd.DataFrame:
+        glazes = pd.Series("white", index=index.index)
+        glazes[[held, train]] = "celadon"
+        others = index["held_out"] & (index.index != held)
+        glazes[others] = ""
+        return index.drop(columns=["size", "colour", "shape", "motion", "background"]).assign(leaks="no", glaze=glazes)
+
+    record = judge(leak)
+    assert failed(record) == {"no held-out combination in training": [index["clip_id"][train]]}
 
 
 def test_a_source_in_two_splits_is_found(judge: Judge, clips: Path) -> None:

@@ -13,6 +13,7 @@ from onestep.core.storage import StorageError, sha256_file, sha256_folder
 from onestep.data.clips import load_frames, read_frames, read_index, read_quarantine
 from onestep.data.ingest import ingest, split_of
 from onestep.data.ingest_settings import IngestSettings
+from onestep.data.schema import attribute_columns
 from onestep.data.shots import find_shots
 from onestep.demo.world import ATTRIBUTES
 from tests.data.conftest import shot
@@ -116,6 +117,20 @@ def test_captions_without_attributes_are_enough(team: Team, ingest_settings: Ing
     assert not set(ATTRIBUTES) & set(index.columns)
     assert not index["held_out"].any()
     assert read_quarantine(tmp_path / "clips").empty
+
+
+def test_further_columns_of_the_table_are_attributes_in_its_order(
+    team: Team, ingest_settings: IngestSettings, tmp_path: Path
+) -> None:
+    lines = ["weather,file_name,fps,caption,glaze,prompt_id", "fog,a.mp4,50,a cup, celadon ,7", "sun,b.mp4,60,a jug,,8"]
+    folder = team({"a.mp4": shot(RED), "b.mp4": shot(WHITE)}, lines)
+    ingest(str(folder), tmp_path / "clips", ingest_settings)
+    index = read_index(tmp_path / "clips").set_index("source")
+    assert attribute_columns(index) == ["weather", "glaze"]
+    assert index.columns[-2:].tolist() == ["weather", "glaze"]
+    assert index.loc["a.mp4", ["weather", "glaze"]].tolist() == ["fog", "celadon"]
+    assert index.loc["b.mp4", ["weather", "glaze"]].tolist() == ["sun", ""]
+    assert index["fps"].tolist() == [12.0, 12.0], "the clip's own, whatever the table says of its source"
 
 
 def test_missing_and_unlisted_files_are_named(team: Team, ingest_settings: IngestSettings, tmp_path: Path) -> None:

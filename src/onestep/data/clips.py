@@ -12,36 +12,15 @@ import numpy as np
 import pandas as pd
 
 from onestep.core.storage import StorageError, read_table, reading
-from onestep.demo.world import ATTRIBUTES
+from onestep.data.schema import INDEX, INDEX_TYPES, QUARANTINE, attribute_columns
 from onestep.media.video import decode
-
-INDEX = "clips.parquet"
-QUARANTINE = "quarantine.parquet"
-INDEX_TYPES = {
-    "clip_id": "str",
-    "shard": "str",
-    "source": "str",
-    "source_sha256": "str",
-    "start_s": "float64",
-    "end_s": "float64",
-    "caption": "str",
-    "split": "str",
-    "held_out": "bool",
-    "frames": "int64",
-    "height": "int64",
-    "width": "int64",
-    "fps": "float64",
-    "brightness": "float64",
-    "movement": "float64",
-    "phash": "str",
-}
-QUARANTINE_TYPES = {"source": "str", "shot": "Int64", "line": "Int64", "reason": "str", "detail": "str"}
 
 
 def write_clips(folder: Path, rows: Sequence[dict[str, Any]], videos: dict[str, Path], shard_clips: int) -> None:
     """Write the tar shards and the index of clips, sorted by clip_id; the same clips give the same bytes.
 
-    rows: the index's columns but for `shard`, and attributes where known; videos: the MP4 file of each clip_id.
+    rows: the index's columns but for `shard`, and attributes where known, in the order of the first row; videos: the
+    MP4 file of each clip_id.
     """
     ordered = sorted(rows, key=lambda row: row["clip_id"])
     indexed = []
@@ -55,8 +34,8 @@ def write_clips(folder: Path, rows: Sequence[dict[str, Any]], videos: dict[str, 
                 _add(tar, f"{row['clip_id']}.json", text.encode())
                 _add(tar, f"{row['clip_id']}.mp4", videos[row["clip_id"]].read_bytes())
         indexed += part
-    known = [name for name in ATTRIBUTES if any(name in row for row in indexed)]
-    types = INDEX_TYPES | dict.fromkeys(known, "str")
+    attributes = attribute_columns(dict.fromkeys(name for row in rows for name in row))
+    types = INDEX_TYPES | dict.fromkeys(attributes, "str")
     table(indexed, types).to_parquet(folder / INDEX, index=False)
 
 

@@ -127,7 +127,7 @@ def _taken(source: Source, path: Path, folder: Path, settings: IngestSettings) -
     sha256 = sha256_file(path)
     key = key_of(source.name, sha256, source.captions)
     if found := read_outcome(folder, key):
-        clips = [Clip(**{**clip, "look": look_from_json(clip["look"])}) for clip in found[0]]
+        clips = [Clip(**{**clip, "row": dict(clip["row"]), "look": look_from_json(clip["look"])}) for clip in found[0]]
         return Outcome(clips, found[1])
     outcome = Outcome()
     try:
@@ -140,7 +140,8 @@ def _taken(source: Source, path: Path, folder: Path, settings: IngestSettings) -
         outcome = Outcome()
         outcome.refuse(source, "cannot be read", "it changed while it was read: is it still being written?")
         return outcome
-    kept = [{**vars(clip), "look": look_to_json(clip.look)} for clip in outcome.clips]
+    # pairs, as a JSON object forgets the order of metadata.csv's columns
+    kept = [{**vars(clip), "row": list(clip.row.items()), "look": look_to_json(clip.look)} for clip in outcome.clips]
     write_outcome(folder, key, kept, outcome.refused)
     return outcome
 

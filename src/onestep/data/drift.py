@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 
 from onestep.core.storage import read_table, replacing, sha256_file, write_json
-from onestep.data.clips import INDEX, INDEX_TYPES, read_index
+from onestep.data.clips import read_index
 from onestep.data.drift_settings import DriftSettings
+from onestep.data.schema import INDEX, INDEX_TYPES
 from onestep.report.page import render_page
 
 _NUMBERS = ("brightness", "movement", "caption length", "height", "width", "frames")

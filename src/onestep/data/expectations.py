@@ -12,15 +12,15 @@ from typing import Any
 import pandas as pd
 
 from onestep.core.storage import read_mapping, sha256_file, write_json
-from onestep.data.clips import INDEX, INDEX_TYPES, read_index, read_quarantine
+from onestep.data.clips import read_index, read_quarantine
 from onestep.data.ingest_settings import IngestSettings
 from onestep.data.metadata import SPLITS
+from onestep.data.schema import INDEX, INDEX_TYPES, attribute_columns
 from onestep.data.validate_settings import ValidateSettings
-from onestep.demo.world import ATTRIBUTES
 from onestep.report.page import filmstrips, render_page
 
-_LEAK = "leaks"
-_STRADDLES = "straddles"
+_LEAK = " leaks"  # a blank first: no column of metadata.csv is called so
+_STRADDLES = " straddles"
 _ROW_KEY = "clip_id"
 
 
@@ -101,7 +101,7 @@ def _summary(index: pd.DataFrame, quarantine: pd.DataFrame) -> dict[str, Any]:
 def _derived(index: pd.DataFrame) -> dict[str, pd.Series]:
     """Columns that compare rows: a training clip of a held-out combination; a source whose clips lie in two splits."""
     derived: dict[str, pd.Series] = {}
-    attributes = [name for name in ATTRIBUTES if name in index.columns]
+    attributes = attribute_columns(index)
     if attributes and "split" in index and index.get("held_out", pd.Series(dtype=str)).dtype == bool:
         combination = index[attributes[0]].str.cat(index[attributes[1:]], sep="\0")
         stated = (index[attributes] != "").any(axis=1)
@@ -196,7 +196,7 @@ def _checks(
 
 def _leak_check(index: pd.DataFrame, one_of: Any) -> Check:
     name = "no held-out combination in training"
-    if not any(attribute in index for attribute in ATTRIBUTES):
+    if not set(attribute_columns(index)) - {_LEAK, _STRADDLES}:
         return Check(name, 0, "not checked: the footage has no attributes")
     if _LEAK not in index:
         return Check(name, 0, None, columns=("split", "held_out"))

@@ -10,13 +10,14 @@ import fsspec
 
 from onestep.core.isolated import Bounds, map_isolated
 from onestep.core.storage import open_folder, replacing_folder
-from onestep.data.clips import QUARANTINE, QUARANTINE_TYPES, table, write_clips
+from onestep.data.clips import table, write_clips
 from onestep.data.cutting import Clip, Outcome, Source, split_of, take
 from onestep.data.fingerprints import find_duplicates
 from onestep.data.finished import Finished
 from onestep.data.ingest_settings import IngestSettings
 from onestep.data.listing import CLOSED, Listing, Refusal, explain_missing, list_footage, shown_name
 from onestep.data.metadata import FILE, Caption, MetadataError, read_metadata
+from onestep.data.schema import QUARANTINE, QUARANTINE_TYPES
 from onestep.media.video import EXTENSIONS
 
 _NOT_LISTED = Refusal("not listed", "metadata.csv has no row for it")

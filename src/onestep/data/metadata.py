@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import fsspec
 
 from onestep.core.storage import MachineFailed
-from onestep.demo.world import ATTRIBUTES
+from onestep.data.schema import attribute_columns
 from onestep.media.errors import MACHINE
 
 FILE = "metadata.csv"
@@ -195,7 +195,7 @@ def _caption(row: dict[str, str], line: int, where: str) -> Caption:
         whole=start is None and end is None,
         split=split,
         held_out=_TRUTH[held_out],
-        attributes=tuple((name, values[name]) for name in ATTRIBUTES if name in values),
+        attributes=tuple((name, values[name]) for name in attribute_columns(values)),
         line=line,
     )
 

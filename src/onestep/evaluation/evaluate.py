@@ -10,6 +10,7 @@ import pandas as pd
 
 from onestep.core.storage import read_mapping, replacing, replacing_folder, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index
+from onestep.data.schema import attribute_columns
 from onestep.evaluation import metrics
 from onestep.evaluation.comparison import cell, compare
 from onestep.evaluation.distances import (
@@ -193,7 +194,7 @@ def per_prompt(measured: dict[str, Measured], ruler: Ruler) -> pd.DataFrame:
     """One row per model and prompt: the per-clip metrics, and the word that the judge saw of each attribute."""
     parts = []
     for name, model in measured.items():
-        asked = ruler.prompts.rename(columns={attribute: f"asked_{attribute}" for attribute in ruler.judge.vocabulary})
+        asked = ruler.prompts.rename(columns={name: f"asked_{name}" for name in attribute_columns(ruler.prompts)})
         seen = pd.DataFrame(model.words).add_prefix("seen_")
         parts.append(pd.concat([asked.assign(model=name), seen, model.clips], axis=1))
     return pd.concat(parts, ignore_index=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from onestep.core.storage import replacing_folder, sha256_file, write_json
 from onestep.data.clips import load_frames, read_index
-from onestep.demo.world import ATTRIBUTES
+from onestep.data.schema import attribute_columns
 from onestep.inference.samples import PROMPTS, RECORD, SampleSet
 from onestep.inference.settings import SamplesSettings
 from onestep.models.pipeline import VideoPipeline, fingerprint, load_pipeline
@@ -56,9 +56,9 @@ def choose_prompts(clips: Path, count: int, seed: int) -> pd.DataFrame:
             f"{clips} has {len(test)} test clips for samples.prompts = {count}: the nearest legal value is {len(test)}"
         )
     key = test.clip_id.map(lambda clip_id: hashlib.sha256(f"{seed}/{clip_id}".encode()).hexdigest())
-    chosen = test.assign(key=key).sort_values("key").head(count).reset_index(drop=True)
+    chosen = test.loc[key.sort_values().index].head(count).reset_index(drop=True)
     chosen["prompt_id"] = range(count)
-    return chosen[["prompt_id", "caption", "clip_id", *(a for a in ATTRIBUTES if a in chosen.columns)]]
+    return chosen[["prompt_id", "caption", "clip_id", *attribute_columns(test)]]
 
 
 def noise_for(prompts: pd.DataFrame, shape: Sequence[int], seed: int) -> Tensor:
