@@ -21,9 +21,10 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
-    "README.md", "docs/ablations.md", "docs/audit.md", "docs/gate.md", "docs/method.md", "docs/nightly.md", "docs/results.md",
-    "docs/your-own-footage.md", "data/bundled/README.md", "data/seeds/README.md",
+    "README.md", "CONTRIBUTING.md", "docs/ablations.md", "docs/audit.md", "docs/gate.md", "docs/method.md",
+    "docs/nightly.md", "docs/results.md", "docs/your-own-footage.md", "data/bundled/README.md", "data/seeds/README.md",
 )  # fmt: skip
+WITHOUT_COMMANDS = ("CHANGELOG.md",)
 PROGRAMS = ("onestep", "dvc", "make", "python", "python3", "prefect", "git", "pip", "ssh-keygen", "du", "systemctl")
 READER_STOPPED = 128 + signal.SIGPIPE  # `… | head -n 1` ends the command before it: no failure
 

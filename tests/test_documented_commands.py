@@ -51,7 +51,8 @@ SMALL = {
 
 
 ON_THE_DEMO = (  # typed by one test, each in a copy of the demo; README.md and docs/nightly.md have tests of their own
-    "docs/ablations.md", "docs/audit.md", "docs/gate.md", "docs/method.md", "docs/results.md", "docs/your-own-footage.md",
+    "CONTRIBUTING.md", "docs/ablations.md", "docs/audit.md", "docs/gate.md", "docs/method.md", "docs/results.md",
+    "docs/your-own-footage.md",
     "data/bundled/README.md", "data/seeds/README.md",
 )  # fmt: skip
 
@@ -87,6 +88,9 @@ INSTEAD = (
     Instead("README.md", "onestep lineage reproduce", "onestep lineage reproduce --help", "docs/audit.md types it"),
     Instead("README.md", "make lint", "make --dry-run lint", "`.ci/run` types it"),
     Instead("README.md", "dvc import-url", "dvc import-url --help", NAMED),
+    Instead("CONTRIBUTING.md", "make setup", None, DEMO),
+    Instead("CONTRIBUTING.md", "pytest -n 0", "pytest --help >/dev/null", ITSELF),
+    Instead("CONTRIBUTING.md", "make lint typecheck", "make --dry-run lint typecheck", "CI runs it"),
     Instead("docs/ablations.md", "python benchmarks/ablations.py", "python benchmarks/ablations.py --help", HOURS),
     Instead("docs/audit.md", "make demo", None, DEMO),
     Instead("docs/audit.md", "python benchmarks/tamperings.py", "python benchmarks/tamperings.py --help",
@@ -247,7 +251,7 @@ def starts(text: str, words: str) -> bool:
 
 def test_the_pages_are_all_of_the_repository() -> None:
     listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert set(listed.split()) == set(PAGES)
+    assert set(listed.split()) == {*PAGES, *documented.WITHOUT_COMMANDS}
 
 
 def test_blocks_and_commands_are_found() -> None:
@@ -351,7 +355,7 @@ def test_every_script_that_a_page_shows_exists() -> None:
 
 def test_every_link_of_a_page_leads_somewhere() -> None:
     shown = 0
-    for page in PAGES:
+    for page in (*PAGES, *documented.WITHOUT_COMMANDS):
         anchors: dict[Path, set[str]] = {}
         for line, target in documented.links(page):
             if re.match(r"https?://", target):
