@@ -135,7 +135,6 @@ INSTEAD = (
     Instead("data/bundled/README.md", "dvc repro vae", "(cd data/bundled && dvc dag vae)",
             "takes 19 minutes"),
     Instead("data/bundled/README.md", "du -sh tiny-wan", "du -sh data/bundled/tiny-wan", "names the folder as the page does"),
-    Instead("docs/nightly.md", "dvc repro", None, "docs/gate.md types it", nth=1),
     Instead("docs/nightly.md", "onestep promote", None, "docs/audit.md types it"),
     Instead("docs/nightly.md", "git clone <your repository> onestep && cd onestep", 'git clone "$REPOSITORY" onestep && '
             "cd onestep && eval $LEND", "the address stands for a team's own", nth=1),
