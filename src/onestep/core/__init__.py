@@ -1,0 +1,1 @@
+"""What every room stands on: settings loader, storage, processes, paths. Knows no stage."""

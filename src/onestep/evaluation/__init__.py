@@ -1,0 +1,1 @@
+"""What clips are measured by: judge, metrics, paired statistics."""

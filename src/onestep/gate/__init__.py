@@ -1,0 +1,1 @@
+"""From files to a verdict: rules as pure functions, and the spending of alpha over comparisons."""

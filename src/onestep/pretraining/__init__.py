@@ -1,0 +1,1 @@
+"""How the bundled base and judge were made; used by `onestep pretrain` alone."""

@@ -1,1 +1,1 @@
-"""Which model is which: the gate's verdict, promotion by git tags, and the champion that runs are judged against."""
+"""Which model is which: promotion and rollback by git tags, champion, trials, garbage collection."""

@@ -1,0 +1,1 @@
+"""git, the DVC graph and its objects. Knows no model, no record and no verdict."""

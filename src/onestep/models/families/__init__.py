@@ -1,0 +1,1 @@
+"""What differs between families of base models: one module for each."""
