@@ -104,7 +104,7 @@ def read_profile(profile: Path, params: Path) -> list[Candidate]:
 def open_clone(project: Path, clone: Path) -> None:
     """The clone that all nights work in, with the project's cache and a key of its own; left alone where it exists."""
     if not clone.exists():
-        workspace.close(workspace.open_run(project, clone.name, folder=clone.parent))
+        workspace.open_workspace(project, clone.name, folder=clone.parent).close()
     call(clone, "onestep", "keygen", "--if-missing")
 
 
@@ -293,7 +293,7 @@ def main(words: list[str] | None = None) -> None:
                 print(table(found), flush=True)
         found = nights(arguments.clone, candidates, verify=True)
         write_results(arguments.clone, found, arguments.profile, arguments.out, arguments.page)
-    except (CandidatesError, AttemptRefused, LedgerMoved, workspace.RunError) as error:
+    except (CandidatesError, AttemptRefused, LedgerMoved, workspace.WorkspaceError) as error:
         sys.exit(f"error: {error}")
     print(table(found))
     seconds = sum(each.seconds or 0.0 for each in found)

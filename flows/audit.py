@@ -1,7 +1,8 @@
-"""Is every registered model still what its record says, and does one of them come out again?"""
+"""Verify every registered model against its record, and reproduce one of them."""
 
 import random
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,23 +10,24 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows import page
+from flows import artifacts
+from flows.concurrency import concurrency_slot
 from flows.stages import StageFailed, live
-from flows.turns import GPU, in_turn
 from onestep.core.redaction import SafeError
-from onestep.nightly import workspace
+from onestep.nightly.prefect_server import GPU
+from onestep.nightly.workspace import new_id, open_workspace
 from onestep.provenance.signing import OWN_KEY
 from onestep.registry.champion import registered
 
 GOOD = {  # exit codes of `onestep lineage` that are no failure
-    "verify": {0: "passed", 4: "whole, but UNSIGNED", 5: "whole, but signed by nobody known here"},
+    "verify": {0: "passed", 4: "whole, but UNSIGNED", 5: "whole, but signed by an unknown key"},
     "reproduce": {0: "identical", 7: "within tolerance"},
 }
 FAILED = "failed"
 
 
 class AuditFailed(SafeError):
-    """A model is not what its record says, or did not come out again; the message names each."""
+    """A model is not what its record says, or could not be reproduced; the message names each."""
 
 
 @flow(name="audit")
@@ -36,25 +38,24 @@ def audit(
     notify: str | None = None,
     reproduce: bool = True,
 ) -> str:
-    """Verify all registered versions; reproduce one, another each week. Raises `AuditFailed`; people are told."""
-    run = workspace.open_run(Path(project).resolve(), f"audit-{workspace.new_id()}", revision, upstream)
-    try:
-        versions = [version.tag for version in registered(run.root)]
+    """Verify all registered versions; reproduce one, another each week. Raises `AuditFailed`, after a notification."""
+    with closing(open_workspace(Path(project).resolve(), f"audit-{new_id()}", revision, upstream)) as workspace:
+        versions = [version.tag for version in registered(workspace.root)]
         trust = Path(project).resolve() / f"{OWN_KEY}.pub"
-        rows = [{"model": version, "check": "verify", **verify(run.root, version, trust)} for version in versions]
+        rows = [{"model": version, "check": "verify", **verify(workspace.root, version, trust)} for version in versions]
         if reproduce and versions:
-            chosen = this_weeks(versions)
-            rows.append({"model": chosen, "check": "reproduce", **come_out_again(run.root, chosen)})
-    finally:
-        workspace.close(run)
+            chosen = version_of_the_week(versions)
+            rows.append({"model": chosen, "check": "reproduce", **reproduce_version(workspace.root, chosen)})
     create_table_artifact(key="audit", table=rows, description=f"{len(versions)} registered models")
-    wrong = [f"{row['model']} ({row['check']}: {row['says']})" for row in rows if row["outcome"] == FAILED]
+    wrong = [f"{row['model']} ({row['check']}: {row['detail']})" for row in rows if row["outcome"] == FAILED]
     doubts = sorted({row["outcome"] for row in rows} - {FAILED, "passed", "identical"})
-    says = "; ".join([f"{len(rows) - len(wrong)} of {len(rows)} checks passed", *doubts])
-    page.tell(notify, f"onestep audit: {'passed' if not wrong else FAILED}", "; ".join([says, *wrong]))
+    sentence = "; ".join([f"{len(rows) - len(wrong)} of {len(rows)} checks passed", *doubts])
+    artifacts.send_notification(
+        notify, f"onestep audit: {'passed' if not wrong else FAILED}", "; ".join([sentence, *wrong])
+    )
     if wrong:
         raise AuditFailed("; ".join(wrong))
-    return says
+    return sentence
 
 
 @task(task_run_name="verify {version}", cache_policy=NO_CACHE)
@@ -65,14 +66,14 @@ def verify(root: Path, version: str, trust: Path) -> dict[str, str]:
 
 
 @task(task_run_name="reproduce {version}", cache_policy=NO_CACHE)
-def come_out_again(root: Path, version: str) -> dict[str, str]:
-    """Train one model again and compare, on the GPU in its turn."""
-    with in_turn(GPU):
+def reproduce_version(root: Path, version: str) -> dict[str, str]:
+    """Train one model again and compare, in a slot of the GPU."""
+    with concurrency_slot(GPU):
         return _asked(root, "reproduce", version)
 
 
-def this_weeks(versions: list[str], now: datetime | None = None) -> str:
-    """One of the versions at random, the same for everybody who asks in the same week."""
+def version_of_the_week(versions: list[str], now: datetime | None = None) -> str:
+    """One of the versions at random, the same one for the whole week."""
     year, week, _ = (now or datetime.now(UTC)).isocalendar()
     return random.Random(f"{year}-{week}").choice(sorted(versions))
 
@@ -86,7 +87,7 @@ def _asked(root: Path, question: str, version: str, *options: str) -> dict[str, 
             last = line
     except StageFailed as failure:
         code = failure.code or 1
-    return {"outcome": GOOD[question].get(code, FAILED), "says": last}
+    return {"outcome": GOOD[question].get(code, FAILED), "detail": last}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure any registered model again: today's prompts, today's judge, the model as it was."""
+"""Measure any registered model again: today's prompts and judge, the model as it was."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import page
-from flows.night import AGAIN_S, Night, a_run
+from flows import artifacts
+from flows.pipeline_run import RETRY_S, PipelineRun, pipeline_run
 from flows.stages import run_stages
 from onestep.gate.verdict import read_verdict
 from onestep.registry.reconstruct import take_model
@@ -23,24 +23,25 @@ def evaluate(
     notify: str | None = None,
 ) -> str:
     """Measure a registered version (`onestep@v1.2.0`) at a revision of the project; promotes and records nothing."""
-    with a_run("evaluate", project, revision, upstream, notify) as night:
-        maker = bring_model(night.run.root, version)
-        judge_again(night, maker)
-        return night.morning.ended("ready", f"{version}, measured at {revision}: {night.morning.verdict_says}")
+    with pipeline_run("evaluate", project, revision, upstream, notify) as run:
+        stage = bring_model(run.workspace.root, version)
+        measure_again(run, stage)
+        return run.summary.ended("ready", f"{version}, measured at {revision}: {run.summary.verdict_reason}")
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=AGAIN_S)
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=RETRY_S)
 def bring_model(root: Path, version: str) -> str:
-    """The version's model in the place of the candidate; the name of the stage that would have made it."""
-    maker = take_model(root, version)
-    get_run_logger().info(f"{version} stands in the place of the output of {maker}")
-    return maker
+    """Put the version's model in the place of the candidate; returns the stage whose output that is."""
+    stage = take_model(root, version)
+    get_run_logger().info(f"{version} stands in the place of the output of {stage}")
+    return stage
 
 
-def judge_again(night: Night, maker: str) -> None:
-    """Run every stage that depends on the model."""
-    night.book.planned = plan(night.run.root)
-    stages = [replace(stage, affected=True) for stage in depending_on(night.book.planned, maker)]
-    run_stages(night.run.root, stages, night.book)
-    night.morning.verdict = read_verdict(night.run.root)
-    page.show_verdict(night.run.root, night.morning.verdict)
+def measure_again(run: PipelineRun, stage: str) -> None:
+    """Run every stage that depends on the output of this one."""
+    root = run.workspace.root
+    run.stages.planned = plan(root)
+    dependent = [replace(each, affected=True) for each in depending_on(run.stages.planned, stage)]
+    run_stages(root, dependent, run.stages)
+    run.summary.verdict = read_verdict(root)
+    artifacts.show_verdict(root, run.summary.verdict)

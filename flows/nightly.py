@@ -4,12 +4,13 @@ from typing import Literal
 
 from prefect import flow
 
-from flows.catching_up import cancel_missed_nights
-from flows.night import Night, a_run
+from flows.concurrency import concurrency_slot
+from flows.missed_runs import cancel_missed_runs
+from flows.pipeline_run import PipelineRun, pipeline_run
 from flows.promote import candidate_of, promote_candidate
-from flows.turns import ATTEMPT, in_turn
+from onestep.nightly.prefect_server import TRIAL
 
-Promotion = Literal["at once", "by event", "never"]
+PromotionMode = Literal["at once", "by event", "never"]
 
 
 @flow(name="nightly")
@@ -17,48 +18,48 @@ def nightly(
     project: str = ".",
     revision: str = "main",
     upstream: str | None = None,
-    promotion: Promotion = "at once",
+    promotion: PromotionMode = "at once",
     notify: str | None = None,
 ) -> str:
-    """Update footage, validate, compare; retrain where there is reason to; judge; promote. Returns what came of it.
+    """Update footage, validate, compare; retrain where there is reason to; judge; promote. Returns the outcome in one sentence.
 
     project: the folder that holds dvc.yaml. revision: branch or tag that runs start from and main is. upstream: the
-    repository to clone and to publish to, null = the project. promotion: at once, by the deployment `promote` that
-    listens for candidates (for approval by a person), or never. notify: a notification block, `type/name`.
+    repository to clone and to publish to, null = the project. promotion: at once, by the deployment `promote`, which
+    an event of the candidate starts (for approval by a person), or never. notify: a notification block, `type/name`.
     """
-    cancel_missed_nights()
-    with a_run("nightly", project, revision, upstream, notify) as night:
-        night.bring_in_footage()
-        night.check_and_compare()
-        decision = night.decide(by_hand=False)
+    cancel_missed_runs()
+    with pipeline_run("nightly", project, revision, upstream, notify) as run:
+        run.bring_in_footage()
+        run.check_and_compare()
+        decision = run.decide(by_hand=False)
         if decision.retrain:
-            return train_judge_promote(night, promotion, revision)
-        if night.find_waiting_candidate():
-            return conclude(night, promotion, revision)
-        return night.morning.ended("stopped" if decision.bad_clips else "nothing", decision.says)
+            return train_judge_promote(run, promotion, revision)
+        if run.find_waiting_candidate():
+            return conclude(run, promotion, revision)
+        return run.summary.ended("stopped" if decision.bad_clips else "nothing", decision.sentence)
 
 
-def train_judge_promote(night: Night, promotion: Promotion, into: str) -> str:
-    """What follows a decision to retrain, one candidate at a time; returns the headline."""
-    with in_turn(ATTEMPT):
-        verdict = night.train_and_judge()
-        night.publish()
+def train_judge_promote(run: PipelineRun, promotion: PromotionMode, into: str) -> str:
+    """What follows a decision to retrain, one candidate at a time; returns the outcome."""
+    with concurrency_slot(TRIAL):
+        verdict = run.train_and_judge()
+        run.publish()
         if verdict != "promote":
-            return night.morning.ended(verdict, night.morning.verdict_says)
-        return conclude(night, promotion, into)
+            return run.summary.ended(verdict, run.summary.verdict_reason)
+        return conclude(run, promotion, into)
 
 
-def conclude(night: Night, promotion: Promotion, into: str) -> str:
-    """A recorded candidate may be promoted: at once, by whoever listens for it, or not now; returns the headline."""
-    branch = night.morning.branch
+def conclude(run: PipelineRun, promotion: PromotionMode, into: str) -> str:
+    """Promote a recorded candidate that may be promoted, emit its event, or leave it waiting; returns the outcome."""
+    branch = run.summary.branch
     if promotion == "at once":
-        with candidate_of(night.run.project, branch, night.run.upstream) as clone:
-            done = promote_candidate(clone, branch, into)
-        night.morning.notes += done.notes
-        return night.morning.ended(done.kind, done.says)
+        with candidate_of(run.workspace.project, branch, run.workspace.upstream) as candidate:
+            done = promote_candidate(candidate, branch, into)
+        run.summary.notes += done.notes
+        return run.summary.ended(done.kind, done.sentence)
     if promotion == "by event":
-        night.announce()
-    return night.morning.ended("waiting", f"{branch} may be promoted: {night.morning.verdict_says}")
+        run.emit_candidate()
+    return run.summary.ended("waiting", f"{branch} may be promoted: {run.summary.verdict_reason}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A candidate goes into production: at once, or after a named person's yes."""
+"""Promote a candidate: at once, or after a named person's approval."""
 
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,19 +15,19 @@ from prefect import flow, get_client, get_run_logger, pause_flow_run, runtime, t
 from prefect.cache_policies import NO_CACHE
 from prefect.input import RunInput
 
-from flows import page
+from flows import artifacts
+from flows.after_promotion import Promoted, follow_up
 from onestep.gate.verdict import as_markdown, read_verdict
-from onestep.nightly import workspace
-from onestep.nightly.publish import offer, publish_promotion, publish_refusal
-from onestep.nightly.workspace import Run
+from onestep.nightly.publish import publish_promotion, publish_refusal
+from onestep.nightly.workspace import Workspace, new_id, open_workspace
 from onestep.provenance.ledger import LedgerMoved
 from onestep.provenance.signing import find_key
 from onestep.registry import promotion as registry
 from onestep.registry.promotion import AlreadyChampion, NotReproduced, PromotionRefused
 from onestep.registry.trials import AttemptRefused
 
-SPARE_S = 3600  # how much longer than its answer the pause itself may last, should the server be away just then
-AGAIN_S = 10
+SPARE_S = 3600  # how much longer than its answer the pause itself may last, should the server be unreachable just then
+RETRY_S = 10
 
 
 class Approval(RunInput):
@@ -39,11 +39,11 @@ class Approval(RunInput):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a candidate: `promoted`, `hold` or `reject`, a sentence, and what else to know."""
+class PromotionResult:
+    """The outcome of a candidate: `promoted`, `hold` or `reject`, a sentence, and notes for the summary."""
 
     kind: str
-    says: str
+    sentence: str
     notes: list[str] = field(default_factory=list)
 
 
@@ -57,76 +57,73 @@ def promote(
     wait_h: float = 24.0,
     silence: Literal["hold", "promote"] = "hold",
     notify: str | None = None,
-) -> Outcome:
-    """Promote the candidate of `runs/<id>`, and offer lock and pin to the branch `into`; a conflict delays only that.
+) -> PromotionResult:
+    """Promote the candidate of `runs/<id>`, then merge lock and pin into the branch `into`.
 
-    approver: whose yes is asked for in the Prefect page, null = nobody's. wait_h: hours until silence counts as its
-    own answer.
+    approver: whose approval is asked for in the Prefect page, null = none is needed. wait_h: hours after which
+    `silence` is the answer.
     """
-    with candidate_of(Path(project).resolve(), branch, upstream) as run:
+    with candidate_of(Path(project).resolve(), branch, upstream) as workspace:
         if approver is not None:
-            page.tell(notify, f"onestep: {branch} waits for {approver}", f"Answer within {wait_h:g} hours.")
-            answer = ask(approver, branch, as_markdown(read_verdict(run.root)), wait_h, silence)
+            artifacts.send_notification(
+                notify, f"onestep: {branch} waits for {approver}", f"Answer within {wait_h:g} hours."
+            )
+            answer = ask(approver, branch, as_markdown(read_verdict(workspace.root)), wait_h, silence)
             if answer.kind == "reject":
-                record_refusal(run, answer.says)
+                record_refusal(workspace, answer.sentence)
             if answer.kind != "promoted":
-                page.tell(notify, f"onestep promote: {answer.kind}", answer.says)
+                artifacts.send_notification(notify, f"onestep promote: {answer.kind}", answer.sentence)
                 return answer
-        done = promote_candidate(run, branch, into)
+        done = promote_candidate(workspace, branch, into)
     if approver is not None:
-        page.tell(notify, f"onestep promote: {done.kind}", done.says)
+        artifacts.send_notification(notify, f"onestep promote: {done.kind}", done.sentence)
     return done
 
 
-@contextmanager
-def candidate_of(project: Path, branch: str, upstream: str | None) -> Iterator[Run]:
-    """A clone of a recorded run."""
-    run = workspace.open_run(project, f"promote-{workspace.new_id()}", branch, upstream)
-    try:
-        yield run
-    finally:
-        workspace.close(run)
+def candidate_of(project: Path, branch: str, upstream: str | None) -> closing[Workspace]:
+    """A clone of a recorded run, for a `with` block."""
+    return closing(open_workspace(project, f"promote-{new_id()}", branch, upstream))
 
 
-def ask(approver: str, branch: str, verdict: str, wait_h: float, silence: str) -> Outcome:
-    """Pause for the named person's yes or no; anybody else's answer is no answer, and is logged."""
+def ask(approver: str, branch: str, verdict: str, wait_h: float, silence: str) -> PromotionResult:
+    """Pause until the approver answers; an answer under another name is logged and does not count."""
     log = get_run_logger()
     question = f"May `{branch}` go into production? {approver} is asked.\n\n{verdict}"
     form = Approval.with_initial_data(description=question, promote=False, name="")
     deadline = time.monotonic() + wait_h * 3600
     for attempt in range(3):
         left_s = max(1.0, deadline - time.monotonic())
-        with silence_answers(left_s):
+        with answered_after(left_s):
             answer = pause_flow_run(wait_for_input=form, timeout=round(left_s + SPARE_S), key=f"approval-{attempt}")
         if not answer.name and time.monotonic() >= deadline:
-            says = f"{approver} did not answer within {wait_h:g} hours: {silence}"
-            log.info(says)
-            return Outcome("promoted" if silence == "promote" else "hold", says)
+            sentence = f"{approver} did not answer within {wait_h:g} hours: {silence}"
+            log.info(sentence)
+            return PromotionResult("promoted" if silence == "promote" else "hold", sentence)
         if answer.name.strip().lower() == approver.strip().lower():
             log.info(f"{approver} says {'yes' if answer.promote else 'no'}: {answer.reason or 'no reason given'}")
             if answer.promote:
-                return Outcome("promoted", f"approved by {approver}")
-            return Outcome("reject", f"{approver} says no: {answer.reason or 'no reason given'}")
+                return PromotionResult("promoted", f"approved by {approver}")
+            return PromotionResult("reject", f"{approver} says no: {answer.reason or 'no reason given'}")
         log.warning(f"{answer.name!r} answered, but {approver} was asked: asking again")
-    return Outcome("hold", f"three answers, none of them by {approver}")
+    return PromotionResult("hold", f"three answers, none of them by {approver}")
 
 
 @contextmanager
-def silence_answers(after_s: float) -> Iterator[None]:
-    """Fill in the form in nobody's name, once it has waited for so long.
+def answered_after(wait_s: float) -> Iterator[None]:
+    """Fill in the form without a name, once it has waited for so long.
 
-    The timeout of a pause will not do: when it is over, the server fails the run, whatever the flow makes of it.
+    The timeout of a pause does not do: when it is over, the server fails the run, whatever the flow makes of it.
     """
     run, over = UUID(str(runtime.flow_run.get_id())), threading.Event()
 
-    def speak() -> None:
-        wait_s = after_s
-        while not over.wait(wait_s):
+    def answer() -> None:
+        left_s = wait_s
+        while not over.wait(left_s):
             with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
                 client.resume_flow_run(run, run_input={"promote": False, "name": ""})
-            wait_s = AGAIN_S
+            left_s = RETRY_S
 
-    threading.Thread(target=copy_context().run, args=(speak,), daemon=True).start()
+    threading.Thread(target=copy_context().run, args=(answer,), daemon=True).start()
     try:
         yield
     finally:
@@ -134,27 +131,25 @@ def silence_answers(after_s: float) -> Iterator[None]:
 
 
 @task(cache_policy=NO_CACHE)
-def record_refusal(run: Run, says: str) -> None:
-    """A person's no is a verdict too, and stands in the ledger."""
-    publish_refusal(run, says)
+def record_refusal(workspace: Workspace, reason: str) -> None:
+    """Enter the approver's no in the ledger, as a verdict of its own."""
+    publish_refusal(workspace, reason)
 
 
 @task(cache_policy=NO_CACHE)
-def promote_candidate(run: Run, branch: str, into: str) -> Outcome:
-    """Tags first: they are the truth. Then main is offered lock and pin."""
+def promote_candidate(workspace: Workspace, branch: str, into: str) -> PromotionResult:
+    """Publish the promotion's tags, which are the truth; then take the steps after it (`after_promotion.py`)."""
     log = get_run_logger()
     try:
-        done = registry.promote(run.root, find_key(run.project), flow_run=runtime.flow_run.get_id())
-        publish_promotion(run, done)
+        done = registry.promote(workspace.root, find_key(workspace.project), flow_run=runtime.flow_run.get_id())
+        publish_promotion(workspace, done)
     except AlreadyChampion as known:
-        return Outcome("promoted", str(known))
+        return PromotionResult("promoted", str(known))
     except (PromotionRefused, NotReproduced, AttemptRefused, LedgerMoved) as refusal:
         log.warning(str(refusal))
-        return Outcome("hold", f"not promoted: {refusal}")
-    says = f"{done.version_tag} is in production ({done.stage_tag}), recorded on {done.branch}; " + (
-        "signed" if done.signer else "UNSIGNED: anybody could have written this record (onestep keygen makes a key)"
+        return PromotionResult("hold", f"not promoted: {refusal}")
+    sentence = f"{done.version_tag} is in production ({done.stage_tag}), recorded on {done.branch}; " + (
+        "signed" if done.signer else "UNSIGNED, so its origin cannot be verified (onestep keygen makes a key)"
     )
-    log.info(says)
-    merged = offer(run, branch, into)
-    (log.info if merged.merged else log.warning)(merged.says)
-    return Outcome("promoted", says, [merged.says])
+    log.info(sentence)
+    return PromotionResult("promoted", sentence, follow_up(Promoted(workspace, done, into), log))

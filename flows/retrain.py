@@ -1,9 +1,9 @@
-"""Retrain on demand: somebody has a reason of their own."""
+"""Retrain on demand, where a person has a reason that no rule has."""
 
 from prefect import flow
 
-from flows.night import a_run
-from flows.nightly import Promotion, train_judge_promote
+from flows.nightly import PromotionMode, train_judge_promote
+from flows.pipeline_run import pipeline_run
 
 
 @flow(name="retrain")
@@ -11,17 +11,17 @@ def retrain(
     project: str = ".",
     revision: str = "main",
     upstream: str | None = None,
-    promotion: Promotion = "by event",
+    promotion: PromotionMode = "by event",
     notify: str | None = None,
 ) -> str:
-    """Retrain by hand: the same as a night, except that no rule has to ask for it. Returns what came of it."""
-    with a_run("retrain", project, revision, upstream, notify) as night:
-        night.bring_in_footage()
-        night.check_and_compare()
-        decision = night.decide(by_hand=True)
+    """The same as `nightly`, except that no rule has to ask for it. Returns the outcome in one sentence."""
+    with pipeline_run("retrain", project, revision, upstream, notify) as run:
+        run.bring_in_footage()
+        run.check_and_compare()
+        decision = run.decide(by_hand=True)
         if not decision.retrain:
-            return night.morning.ended("stopped" if decision.bad_clips else "nothing", decision.says)
-        return train_judge_promote(night, promotion, revision)
+            return run.summary.ended("stopped" if decision.bad_clips else "nothing", decision.sentence)
+        return train_judge_promote(run, promotion, revision)
 
 
 if __name__ == "__main__":

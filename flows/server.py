@@ -24,10 +24,9 @@ from onestep.core import failures
 from onestep.core.child_environment import SIGNING
 from onestep.core.failures import one_sentence
 from onestep.core.redaction import without_secrets
+from onestep.nightly.prefect_server import LIMITS, POOLS
 
 ROOT = Path(__file__).parents[1]
-POOLS = ("cpu", "gpu")
-LIMITS = ("gpu", "attempt")  # one stage on the GPU, and one candidate between its ledger entry and its verdict
 BOOT_S = 300
 AGAIN_S = 1.0  # until a dead worker is started again; doubled with each further death within a minute
 DEATHS = 5  # of one worker within a minute are too many

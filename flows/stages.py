@@ -23,9 +23,10 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import supervised
-from flows.turns import GPU, in_turn
+from flows.concurrency import concurrency_slot
 from onestep.core.child_environment import for_child
 from onestep.core.redaction import SafeError, without_secrets
+from onestep.nightly.prefect_server import GPU
 from onestep.vcs.graph import PlannedStage
 from onestep.vcs.rwlock import mend_rwlock
 
@@ -41,8 +42,8 @@ _MACHINERY = re.compile(
 class StageFailed(SafeError):
     """A stage of the graph failed; its own lines are in the task's log. `code`: the command's, where it ended itself."""
 
-    def __init__(self, says: str, code: int | None = None) -> None:
-        super().__init__(says)
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
         self.code = code
 
 
@@ -51,7 +52,7 @@ class MachineryFailed(StageFailed):
 
 
 @dataclass(frozen=True)
-class StageRun:
+class StageResult:
     """What one stage did: `ran`, `cached` where DVC had its outputs already, `failed`, or `not run`."""
 
     stage: str
@@ -60,32 +61,32 @@ class StageRun:
 
 
 @dataclass
-class Book:
+class StageResults:
     """What every stage of a run did, in the graph's order."""
 
     planned: list[PlannedStage]
-    runs: dict[str, StageRun] = field(default_factory=dict)
+    done: dict[str, StageResult] = field(default_factory=dict)
 
     def table(self) -> list[dict[str, Any]]:
         """One row per stage."""
         idle = {stage.name: "not run" if stage.affected else "cached" for stage in self.planned}
-        rows = [self.runs.get(name, StageRun(name, status, 0.0)) for name, status in idle.items()]
+        rows = [self.done.get(name, StageResult(name, status, 0.0)) for name, status in idle.items()]
         return [{"stage": row.stage, "status": row.status, "seconds": round(row.seconds, 1)} for row in rows]
 
 
-def run_stages(root: Path, stages: Iterable[PlannedStage], book: Book) -> None:
-    """Run those of the stages that have work to do, and note all of them in the book; raises `StageFailed`."""
+def run_stages(root: Path, stages: Iterable[PlannedStage], results: StageResults) -> None:
+    """Run those of the stages that have work to do, and enter all of them in the results; raises `StageFailed`."""
     for stage in stages:
         if not stage.affected:
-            book.runs[stage.name] = StageRun(stage.name, "cached", 0.0)
+            results.done[stage.name] = StageResult(stage.name, "cached", 0.0)
             continue
         started = time.monotonic()
         try:
-            book.runs[stage.name] = run_stage.with_options(name=stage.name, retries=int(stage.meta.get("retries", 0)))(
-                root, stage.name, bool(stage.meta.get("gpu")), stage.meta.get("limit_s"), stage.meta.get("environment")
-            )
+            results.done[stage.name] = run_stage.with_options(
+                name=stage.name, retries=int(stage.meta.get("retries", 0))
+            )(root, stage.name, bool(stage.meta.get("gpu")), stage.meta.get("limit_s"), stage.meta.get("environment"))
         except BaseException:
-            book.runs[stage.name] = StageRun(stage.name, "failed", time.monotonic() - started)
+            results.done[stage.name] = StageResult(stage.name, "failed", time.monotonic() - started)
             raise
 
 
@@ -107,10 +108,10 @@ def _machinery_failed(_task: Any, _run: Any, state: Any) -> bool:
 )
 def run_stage(
     root: Path, stage: str, gpu: bool = False, limit_s: float | None = None, named: list[str] | None = None
-) -> StageRun:
+) -> StageResult:
     """Run one stage alone, its output line by line in the log; raises `StageFailed`."""
     log = get_run_logger()
-    with in_turn(GPU) if gpu else nullcontext():
+    with concurrency_slot(GPU) if gpu else nullcontext():
         started = time.monotonic()
         skipped = False
         if mended := mend_rwlock(root):
@@ -120,7 +121,7 @@ def run_stage(
             for line in lines:
                 log.info(line)
                 skipped = skipped or line.startswith((f"Stage '{stage}' didn't change", f"Stage '{stage}' is cached"))
-    return StageRun(stage, "cached" if skipped else "ran", time.monotonic() - started)
+    return StageResult(stage, "cached" if skipped else "ran", time.monotonic() - started)
 
 
 def live(
@@ -191,7 +192,7 @@ def environment(root: Path, named: Iterable[str] = ()) -> dict[str, str]:
 
 
 def _failure(what: str, code: int, last: list[str]) -> StageFailed:
-    """Which kind of failure it was, by the exit code that DVC reports of its stage, and by what was said last."""
+    """Which kind of failure it was, by the exit code that DVC reports of its stage, and by its last lines."""
     text = "\n".join(last)
     codes = [int(found) for found in _EXIT_CODE.findall(text)] or [code]
     said = next((line for line in reversed(last) if not line.startswith("ERROR: failed to reproduce")), "nothing")
@@ -199,7 +200,7 @@ def _failure(what: str, code: int, last: list[str]) -> StageFailed:
     killed = codes[-1] < 0 or 128 < codes[-1] < 255
     if killed or codes[-1] == TEMPORARY_FAILURE or _MACHINERY.search(text):
         kind = MachineryFailed
-    return kind(f"{what} ended with exit code {codes[-1]}; it said last: {said}", code)
+    return kind(f"{what} ended with exit code {codes[-1]}; its last line: {said}", code)
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from flows import page
+from flows import artifacts
 from onestep.core.yaml_files import read_yaml
 from tests.flows.asking import ask, wait_for
 from tests.flows.conftest import ROOT
@@ -106,9 +106,11 @@ def test_people_are_told_by_a_block_of_prefects_own(webhook: tuple[str, list[dic
 
     @flow
     def night() -> None:
-        page.tell("custom-webhook/people", "onestep nightly: hold", "because")
-        page.tell("custom-webhook/nobody", "onestep nightly: hold", "a block that is missing stops no night")
-        page.tell(None, "nobody", "is told")
+        artifacts.send_notification("custom-webhook/people", "onestep nightly: hold", "because")
+        artifacts.send_notification(
+            "custom-webhook/nobody", "onestep nightly: hold", "a block that is missing stops no night"
+        )
+        artifacts.send_notification(None, "nobody", "is told")
 
     night()
     assert heard == [{"subject": "onestep nightly: hold", "body": "because"}]

@@ -16,7 +16,7 @@ import pytest
 from flows.nightly import nightly
 from flows.stages import StageFailed
 
-from flows import night as sentences
+from flows import pipeline_run
 from flows import server as one_machine
 from onestep.registry.champion import champion
 from tests.flows.asking import (
@@ -126,7 +126,7 @@ def test_remote_is_away_at_the_push_and_nothing_is_half_published(
     remote.rename(away)
     remote.write_text("a file where the remote's folder should be")
     before = state(project)
-    monkeypatch.setattr(sentences, "publish_run", sentences.publish_run.with_options(retry_delay_seconds=0))
+    monkeypatch.setattr(pipeline_run, "publish_run", pipeline_run.publish_run.with_options(retry_delay_seconds=0))
     with pytest.raises(Exception, match="dvc push failed"):
         nightly(str(project))
     assert state(project) == before

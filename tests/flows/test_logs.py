@@ -5,8 +5,8 @@ import logging
 import pytest
 
 import flows  # noqa: F401  (importing it is what makes logs safe)
-from flows import page
-from onestep.nightly.summary import Morning
+from flows import artifacts
+from onestep.nightly.summary import RunSummary
 
 SECRET = "https://person:pw1x@host.example/x?X-Amz-Signature=abc123"
 
@@ -32,8 +32,8 @@ def test_a_traceback_in_a_flows_log_has_no_secrets(caplog: pytest.LogCaptureFixt
 
 
 def test_a_page_for_others_has_neither_secrets_nor_homes() -> None:
-    morning = Morning("a-run", "nightly", "today")
-    assert morning.ended("failed", f"{SECRET} in /home/alice/onestep") == "https://host.example/x in ~/onestep"
+    summary = RunSummary("a-run", "nightly", "today")
+    assert summary.ended("failed", f"{SECRET} in /home/alice/onestep") == "https://host.example/x in ~/onestep"
 
 
 def test_nobody_is_told_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,5 +46,5 @@ def test_nobody_is_told_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
             told.append((body, subject))
 
     monkeypatch.setattr(Block, "load", lambda name: Told())
-    page.tell("slack-webhook/night", "onestep nightly: failed", f"no clone of {SECRET}")
+    artifacts.send_notification("slack-webhook/night", "onestep nightly: failed", f"no clone of {SECRET}")
     assert told == [("no clone of https://host.example/x", "onestep nightly: failed")]

@@ -63,14 +63,14 @@ def test_second_night_without_footage_does_nothing_and_says_so(after_first_night
     assert list(statuses()) == STAGES
     assert [statuses()[stage] for stage in ("ingest", "validate", "train")] == ["cached"] * 3
     rows = {row["rule"]: row for row in json.loads(artifact("decision"))}
-    assert rows["new clips"]["observed"] == "0 new, 0 gone"
+    assert rows["new clips"]["observed"] == "0 new, 0 removed"
     assert "Nothing to do" in (after_first_night / "reports/nightly.html").read_text()
 
 
 def test_night_with_drifted_footage_retrains(waiting_night: Played) -> None:
     assert "may be promoted" in waiting_night.said
-    assert waiting_night.decision["drift"]["speaks_for"] == "retrain"
-    assert waiting_night.decision["new clips"]["speaks_for"] == "no reason"
+    assert waiting_night.decision["drift"]["effect"] == "retrain"
+    assert waiting_night.decision["new clips"]["effect"] == "no reason"
     assert waiting_night.stages["train"] == "ran"
     assert champion(waiting_night.root).version_tag == "onestep@v1.0.0"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dvc.api
 import pytest
-from flows.audit import AuditFailed, audit, this_weeks
+from flows.audit import AuditFailed, audit, version_of_the_week
 from flows.clean import clean
 from flows.evaluate import evaluate
 from flows.ingest import ingest
@@ -68,7 +68,7 @@ def test_cleaning_keeps_what_every_registered_version_needs_and_the_audit_finds_
     assert missing(root) == {}
     assert audit(str(root)) == "3 of 3 checks passed"
     rows = [(row["model"], row["check"], row["outcome"]) for row in json.loads(artifact("audit"))]
-    chosen = this_weeks([FIRST, SECOND])
+    chosen = version_of_the_week([FIRST, SECOND])
     assert rows == [(FIRST, "verify", "passed"), (SECOND, "verify", "passed"), (chosen, "reproduce", "identical")]
 
 

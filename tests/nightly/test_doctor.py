@@ -146,12 +146,12 @@ def test_server_without_worker_limit_or_deployment_is_named_and_a_whole_one_is_o
         "pool cpu": "ok",
         "pool gpu": "bad",
         "limit gpu": "bad",
-        "limit attempt": "bad",
+        "limit trial": "bad",
         "deployments": "bad",
     }
     whole = {
         "work_pools/filter": [{"name": name, "status": "READY"} for name in ("cpu", "gpu")],
-        "v2/concurrency_limits/filter": [{"name": name, "limit": 1} for name in ("gpu", "attempt")],
+        "v2/concurrency_limits/filter": [{"name": name, "limit": 1} for name in ("gpu", "trial")],
         "deployments/filter": [{"name": "nightly"}],
     }
     with server(whole) as url:

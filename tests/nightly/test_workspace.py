@@ -8,8 +8,8 @@ import pytest
 from onestep.core.params import load_group
 from onestep.gate.settings import GateSettings
 from onestep.nightly import workspace
-from onestep.nightly.publish import enter_and_publish, offer, publish, publish_promotion
-from onestep.nightly.workspace import RunError, open_run
+from onestep.nightly.publish import enter_and_publish, merge_into, publish, publish_promotion
+from onestep.nightly.workspace import WorkspaceError, open_workspace
 from onestep.provenance import ledger
 from onestep.provenance.ledger import LedgerMoved
 from onestep.registry.champion import champion
@@ -35,9 +35,9 @@ def committed(project: Path, remote: Path) -> Path:
     return project
 
 
-def entered(project: Path, learning_rate: int, upstream: str | None = None) -> workspace.Run:
+def entered(project: Path, learning_rate: int, upstream: str | None = None) -> workspace.Workspace:
     """A run in a clone with another setting, entered in the ledger and trained."""
-    opened = open_run(project, upstream=upstream)
+    opened = open_workspace(project, upstream=upstream)
     (opened.root / "params.yaml").write_text(f"learning_rate: {learning_rate}\nverdict: promote\n")
     enter_and_publish(opened, GATE, None)
     reproduce(opened.root)
@@ -54,7 +54,7 @@ def published(project: Path, learning_rate: int, upstream: str | None = None) ->
 def test_clone_has_the_pinned_commit_and_its_data_linked_from_the_shared_cache(committed: Path) -> None:
     (committed / "notes.txt").write_text("open work\n")
     before = state(committed)
-    opened = open_run(committed)
+    opened = open_workspace(committed)
     assert opened.commit == run(committed, "git", "rev-parse", "main").strip()
     assert changes(opened.root) == []
     assert (opened.root / "notes.txt").read_text() == "mine\n"
@@ -83,11 +83,11 @@ def test_two_runs_at_once_do_not_touch_each_other_and_the_overtaken_one_is_refus
 
 
 def test_run_that_died_before_its_verdict_spends_no_second_share_of_alpha(committed: Path) -> None:
-    first = enter_and_publish(open_run(committed), GATE, None)
-    again = enter_and_publish(open_run(committed), GATE, None)
+    first = enter_and_publish(open_workspace(committed), GATE, None)
+    again = enter_and_publish(open_workspace(committed), GATE, None)
     assert again == first
     assert len(ledger.read(Repository(committed))) == 1
-    other = open_run(committed)
+    other = open_workspace(committed)
     (other.root / "params.yaml").write_text("learning_rate: 7\nverdict: promote\n")
     assert enter(other.root, GATE, None).comparison == 2
 
@@ -110,11 +110,11 @@ def test_unreachable_remote_publishes_nothing_and_can_be_asked_again(committed: 
 
 def test_promotion_tags_the_run_and_main_is_offered_lock_and_pin(committed: Path) -> None:
     recorded = published(committed, 2)
-    second = open_run(committed, "promotion", recorded.branch)
+    second = open_workspace(committed, "promotion", recorded.branch)
     done = promote(second.root)
     assert done.branch == recorded.branch
     publish_promotion(second, done)
-    assert offer(second, recorded.branch, "main").merged
+    assert merge_into(second, recorded.branch, "main").merged
     now = champion(committed)
     assert now is not None
     assert now.version_tag == done.version_tag
@@ -122,7 +122,7 @@ def test_promotion_tags_the_run_and_main_is_offered_lock_and_pin(committed: Path
     assert branches == ["ledger", "main", recorded.branch]
     assert run(committed, "git", "status", "--porcelain") == ""
     assert "learning_rate: 2" in (committed / "params.yaml").read_text()
-    assert offer(second, recorded.branch, "main").says == "main has it already"
+    assert merge_into(second, recorded.branch, "main").sentence == "main has it already"
 
 
 @pytest.mark.parametrize("conflict", [False, True])
@@ -132,25 +132,25 @@ def test_conflict_delays_the_merge_and_never_the_promotion(committed: Path, conf
     (committed / name).write_text(content)
     run(committed, "git", "commit", "--quiet", "--all", "--message", "Meanwhile")
     head = run(committed, "git", "rev-parse", "main").strip()
-    second = open_run(committed, "promotion", recorded.branch)
+    second = open_workspace(committed, "promotion", recorded.branch)
     publish_promotion(second, promote(second.root))
-    offered = offer(second, recorded.branch, "main")
+    offered = merge_into(second, recorded.branch, "main")
     assert champion(committed) is not None
     assert offered.merged is not conflict
     assert (committed / name).read_text() == content
     assert run(committed, "git", "status", "--porcelain") == ""
     assert run(committed, "git", "branch", "--list", "merges/*") == ""
     if conflict:
-        assert f"git merge {recorded.branch}" in offered.says
+        assert f"git merge {recorded.branch}" in offered.sentence
         assert run(committed, "git", "rev-parse", "main").strip() == head
-        assert pin_champion(open_run(committed).root)  # the next run is judged against the champion all the same
+        assert pin_champion(open_workspace(committed).root)  # the next run is judged against the champion all the same
     else:
         assert run(committed, "git", "rev-parse", "main^1").strip() == head
 
 
 def test_of_two_promotions_from_two_clones_the_upstream_takes_one_whole(committed: Path) -> None:
     branch = published(committed, 2).branch
-    clones = [open_run(committed, f"p{number}", branch) for number in range(2)]
+    clones = [open_workspace(committed, f"p{number}", branch) for number in range(2)]
     run(clones[1].root, "git", "config", "user.name", "Another Person")
     done = [promote(clone.root) for clone in clones]
     publish_promotion(clones[0], done[0])
@@ -164,9 +164,9 @@ def test_bare_upstream_gets_branch_tags_ledger_and_main(committed: Path, tmp_pat
     upstream = tmp_path / "upstream.git"
     run(tmp_path, "git", "clone", "--quiet", "--bare", str(committed), str(upstream))
     branch = published(committed, 2, str(upstream)).branch
-    second = open_run(committed, "promotion", branch, str(upstream))
+    second = open_workspace(committed, "promotion", branch, str(upstream))
     publish_promotion(second, promote(second.root))
-    assert offer(second, branch, "main").merged
+    assert merge_into(second, branch, "main").merged
     assert "learning_rate: 2" in run(upstream, "git", "show", "main:params.yaml")
     assert champion(upstream) is not None
     assert len(ledger.read(Repository(upstream))) == 3  # attempt, verdict, promotion
@@ -174,41 +174,41 @@ def test_bare_upstream_gets_branch_tags_ledger_and_main(committed: Path, tmp_pat
 
 
 def test_refused_clone_says_why_and_leaves_nothing(committed: Path) -> None:
-    with pytest.raises(RunError, match="no revision 'nowhere'"):
-        open_run(committed, revision="nowhere")
-    with pytest.raises(RunError, match="not in a git repository"):
-        open_run(committed.parent)
+    with pytest.raises(WorkspaceError, match="no revision 'nowhere'"):
+        open_workspace(committed, revision="nowhere")
+    with pytest.raises(WorkspaceError, match="not in a git repository"):
+        open_workspace(committed.parent)
     assert {path.name for path in (committed / workspace.FOLDER).iterdir()} == {".gitignore", workspace.CACHE_LOCK}
 
 
 def test_what_may_hold_credentials_in_a_clone_is_its_owners_alone(committed: Path) -> None:
     local = committed / ".dvc" / "config.local"
     local.write_text("[core]\n    no_scm = false\n")
-    run = open_run(committed)
+    run = open_workspace(committed)
     for path in (run.root / ".dvc" / "config.local", run.root / ".git" / "config"):
         assert path.stat().st_mode & 0o777 == 0o600, path
 
 
 def test_a_token_in_the_upstreams_address_is_not_said(committed: Path) -> None:
-    with pytest.raises(RunError) as refused:
-        open_run(committed, upstream="http://person:ghp_secret1@127.0.0.1:1/x.git")
+    with pytest.raises(WorkspaceError) as refused:
+        open_workspace(committed, upstream="http://person:ghp_secret1@127.0.0.1:1/x.git")
     assert "http://127.0.0.1:1/x.git" in str(refused.value)
     assert "ghp_secret1" not in str(refused.value)
 
 
 def test_cleaning_keeps_the_newest_and_those_in_use(committed: Path) -> None:
-    opened = [open_run(committed, name) for name in ("a", "b", "c", "d")]
+    opened = [open_workspace(committed, name) for name in ("a", "b", "c", "d")]
     for done in opened[1:]:
-        workspace.close(done)
+        done.close()
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(opened[1].root)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
-    assert workspace.clean(committed, keep=1) == ["c"]
+    assert workspace.remove_old(committed, keep=1) == ["c"]
     holder.kill()  # a killed run lets go of its clone
     holder.wait()
-    assert workspace.clean(committed, keep=1) == ["b"]
+    assert workspace.remove_old(committed, keep=1) == ["b"]
     assert (opened[0].root / "dvc.yaml").is_file()
     assert (committed / ".dvc/cache").is_dir()
     assert changes(opened[3].root) == []
@@ -232,7 +232,7 @@ def test_footage_that_arrives_during_a_run_is_news_and_no_change_of_the_run(comm
         repo.imp_url(str(source), "data/more")
     run(committed, "git", "add", "--all")
     run(committed, "git", "commit", "--quiet", "--message", "An import")
-    opened = open_run(committed)
+    opened = open_workspace(committed)
     assert update_imports(opened.root) == []
     (source / "b.txt").write_text("two")
     assert changes(opened.root) == []
@@ -242,12 +242,12 @@ def test_footage_that_arrives_during_a_run_is_news_and_no_change_of_the_run(comm
 
 
 def test_cache_is_left_alone_while_a_run_is_at_work(committed: Path) -> None:
-    opened = open_run(committed)
-    with pytest.raises(RunError, match="in use"), workspace.cache_alone(committed):
+    opened = open_workspace(committed)
+    with pytest.raises(WorkspaceError, match="in use"), workspace.cache_lock(committed):
         raise AssertionError("a run is at work")
-    workspace.close(opened)
-    with workspace.cache_alone(committed), pytest.raises(RunError, match="in use"):
-        open_run(committed)
+    opened.close()
+    with workspace.cache_lock(committed), pytest.raises(WorkspaceError, match="in use"):
+        open_workspace(committed)
 
 
 def test_registered_version_takes_the_candidates_place_and_an_unknown_one_does_not(project: Path) -> None:
@@ -265,6 +265,6 @@ def test_a_run_in_a_fresh_clone_goes_on_with_the_ledger_of_its_remote(committed:
     published(committed, 2)
     run(tmp_path, "git", "clone", "--quiet", str(committed), "second")
     (tmp_path / "second" / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {committed / '.dvc' / 'cache'}\n")
-    opened = open_run(tmp_path / "second")
+    opened = open_workspace(tmp_path / "second")
     assert ledger.read(Repository(opened.root)) == ledger.read(Repository(committed))
     assert ledger.head(Repository(tmp_path / "second")) == ledger.head(Repository(committed))

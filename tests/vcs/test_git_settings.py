@@ -11,8 +11,8 @@ import pytest
 from onestep.core.storage import sha256_folder
 from onestep.core.yaml_files import read_yaml
 from onestep.gate.pin import read_pin
-from onestep.nightly.publish import enter_and_publish, offer, publish, publish_promotion, refresh
-from onestep.nightly.workspace import RunError, open_run
+from onestep.nightly.publish import enter_and_publish, merge_into, publish, publish_promotion, refresh
+from onestep.nightly.workspace import WorkspaceError, open_workspace
 from onestep.provenance import ledger
 from onestep.provenance.ledger import LedgerMoved
 from onestep.provenance.verify import UNSIGNED, verify
@@ -105,16 +105,16 @@ def environment_of_a_hook(root: Path) -> dict[str, str]:
 
 def night(project: Path, upstream: str | None = None) -> str:
     """One run from its clone to its promotion and main; its branch."""
-    opened = open_run(project, upstream=upstream)
+    opened = open_workspace(project, upstream=upstream)
     (opened.root / "params.yaml").write_text("learning_rate: 2\nverdict: promote\n")
     enter_and_publish(opened, GATE, None)
     reproduce(opened.root)
     done = record(opened.root, None)
     publish(opened, done.branch)
-    second = open_run(project, revision=done.branch, upstream=upstream)
+    second = open_workspace(project, revision=done.branch, upstream=upstream)
     publish_promotion(second, promote(second.root))
     refresh(second)
-    assert offer(second, done.branch, "main").says == "merged into main"
+    assert merge_into(second, done.branch, "main").sentence == "merged into main"
     return done.branch
 
 
@@ -141,7 +141,7 @@ def test_night_goes_through_under_settings_that_contradict_every_default(
     assert (report.broken, report.exit_code) == (None, UNSIGNED)
     assert run(committed, "git", "status", "--porcelain") == before
     assert run(committed, "git", "rev-parse", "main") == run(committed, "git", "rev-parse", branch)
-    opened = open_run(committed)
+    opened = open_workspace(committed)
     assert changes(opened.root) == ["gate (modified data/production.json)"]  # the promotion's own pin
     assert b"\r" not in (opened.root / "dvc.lock").read_bytes()
     assert Repository(opened.root).remotes() == ["origin"]
@@ -182,7 +182,7 @@ def test_run_from_a_hook_leaves_head_index_and_branch_of_the_person_alone(
     before = state(committed)
     for name, value in environment_of_a_hook(committed).items():
         monkeypatch.setenv(name, value)
-    opened = open_run(committed)
+    opened = open_workspace(committed)
     enter_and_publish(opened, GATE, None)
     date = Repository(opened.root).git("log", "-1", "--format=%ct", "ledger")
     for name in environment_of_a_hook(committed):
@@ -230,11 +230,11 @@ def test_what_a_hook_of_the_server_refuses_is_said_in_its_words_and_not_tried_ag
     committed: Path,  # noqa: F811
     upstream: Path,
 ) -> None:
-    opened = open_run(committed, upstream=str(upstream))
+    opened = open_workspace(committed, upstream=str(upstream))
     (opened.root / "params.yaml").write_text("learning_rate: 2\nverdict: promote\n")
     declined(upstream, "unsigned pushes are not taken: ask the platform team")
     refs = run(upstream, "git", "for-each-ref")
-    with pytest.raises(RunError, match="ask the platform team") as refused:
+    with pytest.raises(WorkspaceError, match="ask the platform team") as refused:
         enter_and_publish(opened, GATE, None)
     assert "faster" not in str(refused.value)
     (upstream / "hooks" / "pre-receive").unlink()
@@ -242,14 +242,14 @@ def test_what_a_hook_of_the_server_refuses_is_said_in_its_words_and_not_tried_ag
     reproduce(opened.root)
     done = record(opened.root, None)
     declined(upstream, "branches runs/ are protected")
-    with pytest.raises(RunError, match="branches runs/ are protected"):
+    with pytest.raises(WorkspaceError, match="branches runs/ are protected"):
         publish(opened, done.branch)
     (upstream / "hooks" / "pre-receive").unlink()
     publish(opened, done.branch)
-    second = open_run(committed, revision=done.branch, upstream=str(upstream))
+    second = open_workspace(committed, revision=done.branch, upstream=str(upstream))
     promotion = promote(second.root)
     declined(upstream, "tags are protected")
-    with pytest.raises(RunError, match="tags are protected"):
+    with pytest.raises(WorkspaceError, match="tags are protected"):
         publish_promotion(second, promotion)
     assert "onestep@" not in run(upstream, "git", "for-each-ref")
     assert refs != run(upstream, "git", "for-each-ref")
@@ -261,7 +261,7 @@ def test_server_that_denies_what_is_no_fast_forward_is_a_race_and_one_without_wr
     upstream: Path,
 ) -> None:
     run(upstream, "git", "config", "receive.denyNonFastForwards", "true")
-    first, second = (open_run(committed, upstream=str(upstream)) for _ in range(2))
+    first, second = (open_workspace(committed, upstream=str(upstream)) for _ in range(2))
     for opened, rate in ((first, 2), (second, 3)):
         (opened.root / "params.yaml").write_text(f"learning_rate: {rate}\nverdict: promote\n")
     enter_and_publish(first, GATE, None)
@@ -273,16 +273,16 @@ def test_server_that_denies_what_is_no_fast_forward_is_a_race_and_one_without_wr
     reproduce(second.root)
     done = record(second.root, None)
     shutil.rmtree(upstream)
-    with pytest.raises(RunError, match=r"does not appear to be a git repository|does not exist"):
+    with pytest.raises(WorkspaceError, match=r"does not appear to be a git repository|does not exist"):
         publish(second, done.branch)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_server_that_may_not_be_written_to_is_named(committed: Path, upstream: Path) -> None:  # noqa: F811
-    opened = open_run(committed, upstream=str(upstream))
+    opened = open_workspace(committed, upstream=str(upstream))
     (upstream / "objects").chmod(0o555)
     (upstream / "refs" / "heads").chmod(0o555)
-    with pytest.raises(RunError, match=r"unpack|unable|denied"):
+    with pytest.raises(WorkspaceError, match=r"unpack|unable|denied"):
         enter_and_publish(opened, GATE, None)
 
 
@@ -290,8 +290,8 @@ def test_repository_of_another_user_is_named_with_the_command_that_allows_it(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    for ask in (lambda: Repository(project).head(), lambda: open_run(project), lambda: record(project, None)):
-        with pytest.raises((GitError, RunError), match=r"git config --global --add safe\.directory"):
+    for ask in (lambda: Repository(project).head(), lambda: open_workspace(project), lambda: record(project, None)):
+        with pytest.raises((GitError, WorkspaceError), match=r"git config --global --add safe\.directory"):
             ask()
 
 

@@ -1,4 +1,4 @@
-"""Commands for people who let nights run: `doctor` and `decide`; everything here works without Prefect."""
+"""`onestep doctor` and `decide`: what a scheduled run needs and would decide; both work without Prefect."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,19 +27,18 @@ def doctor(
 
 @app.command(rich_help_panel=HAND)
 def decide(
-    by_hand: Annotated[bool, typer.Option(help="As somebody who asks for it, not as a night.")] = False,
+    by_hand: Annotated[bool, typer.Option(help="As the flow `retrain`, for a person who asks for it.")] = False,
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Whether a night would retrain on these clips, rule by rule (group `retrain` of the settings)."""
+    """Whether a scheduled run would retrain on these clips, rule by rule (group `retrain` of the settings)."""
     from onestep.core.params import load_group
     from onestep.gate.settings import GateSettings
     from onestep.nightly.retrain_policy import decide as run
-    from onestep.nightly.retrain_policy import look
+    from onestep.nightly.retrain_policy import situation_of
     from onestep.nightly.settings import RetrainSettings
 
-    decision = run(
-        look(Path(), load_group(GateSettings, params, "gate"), by_hand), load_group(RetrainSettings, params, "retrain")
-    )
+    situation = situation_of(Path(), load_group(GateSettings, params, "gate"), by_hand)
+    decision = run(situation, load_group(RetrainSettings, params, "retrain"))
     for row in decision.as_table():
-        print(f"{row['rule']:<20} {row['speaks_for']:<11} {row['observed']} (limit: {row['limit'] or 'none'})")
-    print(decision.says)
+        print(f"{row['rule']:<20} {row['effect']:<11} {row['observed']} (limit: {row['limit'] or 'none'})")
+    print(decision.sentence)

@@ -21,8 +21,6 @@ State = Literal["ok", "note", "bad"]
 PYTHON = (3, 11)
 SPARE_GB = 5.0  # beside three times the data of one run
 DEFAULT_SERVER = "http://127.0.0.1:4200/api"
-POOLS = ("cpu", "gpu")
-LIMITS = ("gpu", "attempt")
 
 
 @dataclass(frozen=True)
@@ -291,7 +289,7 @@ def _keys(root: Path) -> Iterator[Finding]:
 def _server(url: str, root: Path | None = None) -> Iterator[Finding]:
     import httpx
 
-    from onestep.nightly.prefect_server import working_folders
+    from onestep.nightly.prefect_server import LIMITS, POOLS, working_folders
 
     try:
         healthy = httpx.get(f"{url}/health", timeout=3).status_code == 200

@@ -1,14 +1,18 @@
-"""Whose Prefect server answers at an address: its deployments tell in which folder their flows run."""
+"""What the project keeps on a Prefect server, and in which folders the flows of a server run."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-ANSWER_S = 5.0
+POOLS = ("cpu", "gpu")
+GPU = "gpu"  # limit: one stage on the GPU
+TRIAL = "trial"  # limit: one candidate between its entry in the ledger and its promotion
+LIMITS = (GPU, TRIAL)
+TIMEOUT_S = 5.0
 
 
 def working_folders(deployments: Iterable[Mapping[str, Any]]) -> list[Path]:
-    """The folders that deployments run in, as a server tells of them (`POST /deployments/filter`), each once."""
+    """The folders that deployments run in, as a server answers (`POST /deployments/filter`), each once."""
     found = set()
     for deployment in deployments:
         for step in deployment.get("pull_steps") or ():
@@ -25,9 +29,9 @@ def folders_served(url: str) -> list[Path] | None:
     import httpx
 
     try:
-        if httpx.get(f"{url}/health", timeout=ANSWER_S).json() is not True:
+        if httpx.get(f"{url}/health", timeout=TIMEOUT_S).json() is not True:
             return None
-        answer = httpx.post(f"{url}/deployments/filter", json={}, timeout=ANSWER_S)
+        answer = httpx.post(f"{url}/deployments/filter", json={}, timeout=TIMEOUT_S)
         return working_folders(answer.raise_for_status().json())
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError, TypeError):
         return None

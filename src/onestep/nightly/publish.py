@@ -1,4 +1,4 @@
-"""How a run leaves its clone: data first, then all refs in one step; and how main is offered what was promoted.
+"""How a run leaves its clone: data first, then all refs in one step; and how a promotion is merged into main.
 
 Nothing is half-published: an unreachable remote moves no ref, and refs are pushed atomically, the ledger with them, so
 that of two runs at once the upstream takes one and refuses the other whole.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onestep.gate.pin import Pin
 from onestep.gate.settings import GateSettings
-from onestep.nightly.workspace import Run, RunError
+from onestep.nightly.workspace import Workspace, WorkspaceError
 from onestep.provenance import ledger
 from onestep.provenance.ledger import LedgerMoved
 from onestep.registry.history import enter
@@ -18,93 +18,93 @@ from onestep.registry.promotion import Promotion, PromotionRace, PromotionRefuse
 from onestep.registry.trials import override
 from onestep.vcs.git import GitError, PushRefused, Repository
 
-TIMES = 3  # that an attempt is entered anew when another run's was entered first
+TRIES = 3  # to enter a trial, where other runs' are entered first
 _LEDGER = f"{ledger.REF}:{ledger.REF}"
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What became of the offer to a branch: merged or not, and one sentence that says why."""
+class MergeResult:
+    """Whether a branch was merged, and one sentence that says why not, or into what."""
 
     merged: bool
-    says: str
+    sentence: str
 
 
-def refresh(run: Run) -> None:
-    """Learn what the upstream's ledger and tags say now. Raises `RunError`."""
-    repository = Repository(run.root)
+def refresh(workspace: Workspace) -> None:
+    """Fetch the upstream's ledger and tags. Raises `WorkspaceError`."""
+    repository = Repository(workspace.root)
     try:
         repository.git("fetch", "--quiet", "--tags", "origin")
         if repository.resolve("refs/remotes/origin/ledger"):
             repository.git("fetch", "--quiet", "origin", f"+{_LEDGER}")
     except GitError as error:
-        raise RunError(f"{run.upstream} cannot be asked: {error}") from error
+        raise WorkspaceError(f"{workspace.upstream} cannot be asked: {error}") from error
 
 
-def enter_and_publish(run: Run, settings: GateSettings, judge: str | None) -> Pin:
-    """Enter this run's attempt in the upstream's ledger, before there is a result that anybody could see.
+def enter_and_publish(workspace: Workspace, settings: GateSettings, judge: str | None) -> Pin:
+    """Enter this run's trial in the upstream's ledger, before it has a result.
 
-    Raises `LedgerMoved` when others were faster three times, `RunError` when the upstream cannot be reached or refuses.
+    Raises `LedgerMoved` when other runs were faster three times, `WorkspaceError` when the upstream cannot be reached or refuses.
     """
-    for _ in range(TIMES):
-        refresh(run)
-        pin = enter(run.root, settings, judge)
+    for _ in range(TRIES):
+        refresh(workspace)
+        pin = enter(workspace.root, settings, judge)
         try:
-            _push(run, _LEDGER)
+            _push(workspace, _LEDGER)
             return pin
         except GitError as error:
             if not _stale(error):
-                raise RunError(f"the attempt was not entered in the ledger: {error}") from error
-    raise LedgerMoved(f"the ledger of {run.upstream} takes no entry: other runs were faster, {TIMES} times")
+                raise WorkspaceError(f"the trial was not entered in the ledger: {error}") from error
+    raise LedgerMoved(f"the ledger of {workspace.upstream} takes no entry: other runs were faster, {TRIES} times")
 
 
-def publish_refusal(run: Run, reason: str) -> None:
-    """Enter a person's no to the candidate in the clone as a verdict of its own, and push the ledger.
+def publish_refusal(workspace: Workspace, reason: str) -> None:
+    """Enter an approver's no to the candidate in the clone as a verdict of its own, and push the ledger.
 
-    Raises what `attempts.override` raises, `RunError` when the upstream does not take it.
+    Raises what `trials.override` raises, `WorkspaceError` when the upstream does not take it.
     """
-    override(run.root, "reject", reason)
+    override(workspace.root, "reject", reason)
     try:
-        _push(run, _LEDGER)
+        _push(workspace, _LEDGER)
     except GitError as error:
-        raise RunError(f"the refusal was not published: {error}") from error
+        raise WorkspaceError(f"the refusal was not published: {error}") from error
 
 
-def publish(run: Run, branch: str) -> None:
+def publish(workspace: Workspace, branch: str) -> None:
     """Push a recorded run: its branch, and the ledger with its verdict. Its data must be pushed already.
 
-    Raises `LedgerMoved` when another attempt was entered meanwhile, `RunError` otherwise; no ref has moved then.
+    Raises `LedgerMoved` when another trial was entered meanwhile, `WorkspaceError` otherwise; no ref has moved then.
     """
     try:
-        _push(run, f"refs/heads/{branch}:refs/heads/{branch}", _LEDGER)
+        _push(workspace, f"refs/heads/{branch}:refs/heads/{branch}", _LEDGER)
     except GitError as error:
-        if _stale(error) and _upstreams_ledger_is_ahead(run):
+        if _stale(error) and _upstreams_ledger_is_ahead(workspace):
             raise LedgerMoved(f"{branch} was not published: another run was entered in the ledger meanwhile") from error
-        raise RunError(f"{branch} was not published, and no ref has moved: {error}") from error
+        raise WorkspaceError(f"{branch} was not published, and no ref has moved: {error}") from error
 
 
-def publish_promotion(run: Run, promotion: Promotion) -> None:
+def publish_promotion(workspace: Workspace, promotion: Promotion) -> None:
     """Push a promotion that was made in the clone: its tags, the ledger, and its pin as the tip of the run's branch.
 
-    Raises `PromotionRace` when another run or champion got there first, `RunError` when the upstream cannot be reached;
+    Raises `PromotionRace` when another run or champion got there first, `WorkspaceError` when the upstream cannot be reached;
     no ref has moved then.
     """
     tags = (promotion.version_tag, promotion.stage_tag)
     refs = [f"refs/heads/{promotion.branch}:refs/heads/{promotion.branch}", _LEDGER]
     refs += [f"refs/tags/{tag}:refs/tags/{tag}" for tag in tags]
     try:
-        _push(run, *refs)
+        _push(workspace, *refs)
     except GitError as error:
-        taken = [tag for tag in tags if _stale(error) and _has(run, f"refs/tags/{tag}")]
-        if taken or (_stale(error) and _upstreams_ledger_is_ahead(run)):
-            what = f"{run.upstream} has {', '.join(taken)} already" if taken else "the ledger has moved"
+        taken = [tag for tag in tags if _stale(error) and _has(workspace, f"refs/tags/{tag}")]
+        if taken or (_stale(error) and _upstreams_ledger_is_ahead(workspace)):
+            what = f"{workspace.upstream} has {', '.join(taken)} already" if taken else "the ledger has moved"
             raise PromotionRace(f"another run was faster: {what}; nothing was changed by this one") from error
-        raise RunError(f"{promotion.version_tag} was not published, and no ref has moved: {error}") from error
+        raise WorkspaceError(f"{promotion.version_tag} was not published, and no ref has moved: {error}") from error
 
 
-def offer(run: Run, branch: str, into: str) -> Offer:
-    """Merge a published branch into `into` of the upstream, without a word of theirs lost; a conflict only delays it."""
-    repository = Repository(run.root)
+def merge_into(workspace: Workspace, branch: str, into: str) -> MergeResult:
+    """Merge a published branch into `into` of the upstream; nothing of either is lost, and a conflict only delays it."""
+    repository = Repository(workspace.root)
     later = f"later, by hand: git merge {branch}"
     try:
         for name in (into, branch):
@@ -113,41 +113,41 @@ def offer(run: Run, branch: str, into: str) -> Offer:
         ours = repository.git("rev-parse", f"refs/remotes/origin/{branch}")
         base = repository.git("merge-base", theirs, ours)
     except GitError as error:
-        return Offer(False, f"not merged into {into}: {error}; {later}")
+        return MergeResult(False, f"not merged into {into}: {error}; {later}")
     if base == ours:
-        return Offer(True, f"{into} has it already")
+        return MergeResult(True, f"{into} has it already")
     try:
         target = ours if base == theirs else _merged(repository, theirs, ours, f"Merge {branch} into {into}\n")
     except GitError as conflict:
-        return Offer(False, f"not merged into {into}, which has moved on: {conflict}; {later}")
+        return MergeResult(False, f"not merged into {into}, which has moved on: {conflict}; {later}")
     try:
-        if into == _checked_out(run.upstream):
-            _merge_where_it_is_checked_out(run, target)
+        if into == _checked_out(workspace.upstream):
+            _merge_where_it_is_checked_out(workspace, target)
         else:
-            _push(run, f"{target}:refs/heads/{into}")
+            _push(workspace, f"{target}:refs/heads/{into}")
     except (GitError, PromotionRefused) as delay:
-        return Offer(False, f"not merged into {into}: {delay}; {later}")
-    return Offer(True, f"merged into {into}")
+        return MergeResult(False, f"not merged into {into}: {delay}; {later}")
+    return MergeResult(True, f"merged into {into}")
 
 
-def _push(run: Run, *refs: str) -> None:
-    Repository(run.root).push(*refs)
+def _push(workspace: Workspace, *refs: str) -> None:
+    Repository(workspace.root).push(*refs)
 
 
 def _stale(error: GitError) -> bool:
-    """Whether the server refused only because it has something newer: then others were faster."""
+    """Whether the upstream refused only because it has something newer: then another run was faster."""
     return isinstance(error, PushRefused) and error.stale
 
 
-def _has(run: Run, ref: str) -> bool:
+def _has(workspace: Workspace, ref: str) -> bool:
     try:
-        return bool(Repository(run.root).git("ls-remote", "origin", ref))
+        return bool(Repository(workspace.root).git("ls-remote", "origin", ref))
     except GitError:
         return False
 
 
-def _upstreams_ledger_is_ahead(run: Run) -> bool:
-    repository = Repository(run.root)
+def _upstreams_ledger_is_ahead(workspace: Workspace) -> bool:
+    repository = Repository(workspace.root)
     try:
         theirs = repository.git("ls-remote", "origin", ledger.REF).split()
         if not theirs:
@@ -181,12 +181,12 @@ def _checked_out(upstream: str) -> str | None:
     return None
 
 
-def _merge_where_it_is_checked_out(run: Run, target: str) -> None:
+def _merge_where_it_is_checked_out(workspace: Workspace, target: str) -> None:
     """Fast-forward a branch together with its working tree, by way of a branch that exists for this moment only."""
-    passing = f"merges/{run.id}"
-    _push(run, f"{target}:refs/heads/{passing}")
+    passing = f"merges/{workspace.id}"
+    _push(workspace, f"{target}:refs/heads/{passing}")
     try:
-        merge(Path(run.upstream), passing)
+        merge(Path(workspace.upstream), passing)
     finally:
         with suppress(GitError):
-            _push(run, f":refs/heads/{passing}")
+            _push(workspace, f":refs/heads/{passing}")

@@ -1,13 +1,15 @@
-"""Whether to retrain tonight: a decision with its reasons, and the rules as data (`retrain` in `params.yaml`).
+"""Whether to retrain: a decision with its reasons. A rule is one pure function in `RULES`, with its limits in `retrain`
+of `params.yaml`.
 
-`decide` is a pure function of a `Situation`; `look` gathers one from a project whose clips are ingested, validated and
-compared with the champion's.
+`decide` is a pure function of a `Situation`; `situation_of` gathers one from a project whose clips are ingested,
+validated and compared with the champion's.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from onestep.core.storage import read_mapping, read_table
 from onestep.gate.settings import GateSettings
@@ -22,125 +24,176 @@ from onestep.vcs.graph import artifact_path
 VALIDATION = "reports/validation.json"
 DRIFT = "reports/drift.json"
 _CLIP = ("source_sha256", "start_s", "end_s", "caption")
+_DAY_S = 86400
+
+Effect = Literal["retrain", "no reason", "forbids it"]
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What the decision depends on. Ages in days; null = there is none."""
+    """What the decision depends on; null = there is none."""
 
+    now: datetime  # in UTC
     by_hand: bool
     failed_checks: tuple[str, ...]  # of the validation; empty = passed
-    new_clips: int | None  # training clips that the last attempt did not have; null = no attempt yet
-    gone_clips: int | None  # and those that it had and that are gone
+    new_clips: int | None  # training clips that the last trial did not have; null = no trial yet
+    removed_clips: int | None  # and those that it had and that are there no more
     drifted: bool | None  # null = nothing to compare with
-    drift_says: str
-    champion_age_days: float | None
-    new_recipe: bool  # other parameters, commands or code than the last attempt's
-    tried_as: str | None  # the comparison that tried the very same, its run and its verdict
+    drift_reason: str
+    champion_since: datetime | None  # in UTC
+    new_recipe: bool  # other parameters, commands or code than the last trial's
+    earlier_trial: str | None  # the comparison of the very same clips, parameters and code, and its verdict
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One rule: what it looked at, its limit, and whether it speaks for retraining (null = it forbids it)."""
+    """What one rule found: the observation, its limit, and its effect; `because`: why it forbids a retraining."""
 
     rule: str
     observed: str
     limit: str
-    speaks_for: bool | None
+    effect: Effect
+    because: str = ""
+
+
+Rule = Callable[[Situation, RetrainSettings], Reason]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Retrain or not, one sentence, and every rule with what it saw."""
+    """Retrain or not, one sentence, and what every rule found."""
 
     retrain: bool
-    says: str
+    sentence: str
     reasons: tuple[Reason, ...]
 
     @property
     def bad_clips(self) -> bool:
         """Whether the clips themselves forbid it."""
-        return any(reason.rule == "validation" and reason.speaks_for is None for reason in self.reasons)
+        return any(reason.rule == "validation" and reason.effect == "forbids it" for reason in self.reasons)
 
     def as_table(self) -> list[dict[str, Any]]:
-        """The rules as rows."""
-        words = {True: "retrain", False: "no reason", None: "forbids it"}
-        return [asdict(reason) | {"speaks_for": words[reason.speaks_for]} for reason in self.reasons]
+        """One row per rule: rule, observed, limit, effect."""
+        return [{key: value for key, value in asdict(reason).items() if key != "because"} for reason in self.reasons]
 
 
-def decide(situation: Situation, settings: RetrainSettings) -> Decision:
-    """The decision: bad clips and a repeated attempt forbid it; else any rule is reason enough."""
-    s = situation
-    first = s.new_clips is None
-    old = s.champion_age_days is not None and settings.max_champion_age_days is not None
-    reasons = (
-        Reason("validation", ", ".join(s.failed_checks) or "passed", "passed", None if s.failed_checks else False),
-        Reason("tried before", s.tried_as or "no", "same clips, parameters, code", None if s.tried_as else False),
-        Reason("by hand", "yes" if s.by_hand else "no", "", s.by_hand),
-        Reason("first attempt", "yes" if first else "no", "", first),
-        Reason(
-            "new clips",
-            "no attempt yet" if first else f"{s.new_clips} new, {s.gone_clips} gone",
-            f"{settings.min_new_clips} new or gone",
-            not first and (s.new_clips or 0) + (s.gone_clips or 0) >= settings.min_new_clips,
-        ),
-        Reason("drift", s.drift_says, "on" if settings.on_drift else "off", bool(s.drifted and settings.on_drift)),
-        Reason(
-            "age of the champion",
-            "no champion" if s.champion_age_days is None else f"{s.champion_age_days:.1f} days",
-            "off" if settings.max_champion_age_days is None else f"{settings.max_champion_age_days:g} days",
-            old and s.champion_age_days >= settings.max_champion_age_days,  # type: ignore[operator]
-        ),
-        Reason(
-            "new recipe",
-            "yes" if s.new_recipe else "no",
-            "on" if settings.on_new_recipe else "off",
-            s.new_recipe and settings.on_new_recipe and not first,
-        ),
-    )
-    forbidding = [reason for reason in reasons if reason.speaks_for is None]
-    speaking = [reason.rule for reason in reasons if reason.speaks_for]
-    if s.failed_checks:
-        says = f"Not retrained: the clips failed validation ({', '.join(s.failed_checks)})."
-    elif s.tried_as and speaking:
-        says = f"Not retrained, though {', '.join(speaking)}: the same clips, parameters and code were {s.tried_as}."
-    elif speaking:
-        says = f"Retrain: {', '.join(speaking)}."
-    else:
-        says = "Nothing to do: no rule is a reason to retrain."
-    return Decision(bool(speaking) and not forbidding, says, reasons)
+def validation(situation: Situation, _: RetrainSettings) -> Reason:
+    """Clips that failed validation forbid it."""
+    failed = ", ".join(situation.failed_checks)
+    if failed:
+        return Reason("validation", failed, "passed", "forbids it", f"the clips failed validation ({failed})")
+    return Reason("validation", "passed", "passed", "no reason")
 
 
-def look(root: Path, gate: GateSettings, by_hand: bool = False, now: datetime | None = None) -> Situation:
+def earlier_trial(situation: Situation, _: RetrainSettings) -> Reason:
+    """The same inputs make the same model, and a second comparison of it would spend alpha for nothing."""
+    rule, limit, found = "earlier trial", "same clips, parameters, code", situation.earlier_trial
+    if found:
+        return Reason(rule, found, limit, "forbids it", f"the same clips, parameters and code were {found}")
+    return Reason(rule, "no", limit, "no reason")
+
+
+def by_hand(situation: Situation, _: RetrainSettings) -> Reason:
+    """A person asked for it."""
+    return Reason("by hand", _yes(situation.by_hand), "", _reason_if(situation.by_hand))
+
+
+def first_trial(situation: Situation, _: RetrainSettings) -> Reason:
+    """Nothing was ever trained here."""
+    first = situation.new_clips is None
+    return Reason("first trial", _yes(first), "", _reason_if(first))
+
+
+def new_clips(situation: Situation, settings: RetrainSettings) -> Reason:
+    """Training clips were added or removed since the last trial."""
+    rule, limit = "new clips", f"{settings.min_new_clips} new or removed"
+    new, removed = situation.new_clips, situation.removed_clips or 0
+    if new is None:
+        return Reason(rule, "no trial yet", limit, "no reason")
+    return Reason(rule, f"{new} new, {removed} removed", limit, _reason_if(new + removed >= settings.min_new_clips))
+
+
+def drift(situation: Situation, settings: RetrainSettings) -> Reason:
+    """The clips differ from those that the champion was trained on."""
+    effect = _reason_if(bool(situation.drifted) and settings.on_drift)
+    return Reason("drift", situation.drift_reason, _on(settings.on_drift), effect)
+
+
+def champion_age(situation: Situation, settings: RetrainSettings) -> Reason:
+    """The champion was promoted long ago."""
+    rule, most = "age of the champion", settings.max_champion_age_days
+    limit = "off" if most is None else f"{most:g} days"
+    if situation.champion_since is None:
+        return Reason(rule, "no champion", limit, "no reason")
+    days = (situation.now - situation.champion_since).total_seconds() / _DAY_S
+    return Reason(rule, f"{days:.1f} days", limit, _reason_if(most is not None and days >= most))
+
+
+def new_recipe(situation: Situation, settings: RetrainSettings) -> Reason:
+    """Parameters, commands or code differ from the last trial's."""
+    speaks = situation.new_recipe and settings.on_new_recipe and situation.new_clips is not None
+    return Reason("new recipe", _yes(situation.new_recipe), _on(settings.on_new_recipe), _reason_if(speaks))
+
+
+RULES: tuple[Rule, ...] = (
+    validation,
+    earlier_trial,
+    by_hand,
+    first_trial,
+    new_clips,
+    drift,
+    champion_age,
+    new_recipe,
+)
+
+
+def decide(situation: Situation, settings: RetrainSettings, rules: Sequence[Rule] = RULES) -> Decision:
+    """Retrain where any rule is a reason to and none forbids it."""
+    reasons = tuple(rule(situation, settings) for rule in rules)
+    speaking = ", ".join(reason.rule for reason in reasons if reason.effect == "retrain")
+    forbidding = [reason for reason in reasons if reason.effect == "forbids it"]
+    because = "; ".join(reason.because for reason in forbidding)
+    decision = Decision(bool(speaking) and not forbidding, f"Retrain: {speaking}.", reasons)
+    if decision.retrain:
+        return decision
+    if decision.bad_clips:
+        return Decision(False, f"Not retrained: {because}.", reasons)
+    if speaking:
+        return Decision(False, f"Not retrained, though {speaking}: {because}.", reasons)
+    return Decision(False, "Nothing to do: no rule is a reason to retrain.", reasons)
+
+
+def situation_of(root: Path, gate: GateSettings, by_hand: bool = False, now: datetime | None = None) -> Situation:
     """The situation of a project whose clips are ingested, validated and compared.
 
     Raises `StorageError` or `GraphError` where a report or an artifact is missing, `LedgerBroken` where the ledger is.
     """
     repository = Repository(root)
-    validation, drift = read_mapping(root / VALIDATION), _drift(root)
+    checked, compared = read_mapping(root / VALIDATION), _drift_report(root)
     entries = ledger.read(repository)
-    found = tried(entries)
-    before = clips_of_last_attempt(root, found)
+    trials = tried(entries)
+    before = clips_of_last_attempt(root, trials)
     index = root / artifact_path(repository, CLIPS) / INDEX
     current = _clips(read_table(index, "make what is to be decided on with `dvc repro validate drift`"))
     known = None if before is None else _clips(before)
-    attempt, _ = next_pin(root, entries, gate, None)
-    same = [t for t in found if (t.data, t.params, t.code) == (attempt.data, attempt.params, attempt.code)]
-    failed = tuple(check["name"] for check in validation.get("checks", []) if not check["passed"])
+    trial, _ = next_pin(root, entries, gate, None)
+    same = [t for t in trials if (t.data, t.params, t.code) == (trial.data, trial.params, trial.code)]
+    failed = tuple(check["name"] for check in checked.get("checks", []) if not check["passed"])
     return Situation(
+        now=now or datetime.now(UTC),
         by_hand=by_hand,
-        failed_checks=() if validation.get("passed") is True else failed or ("no verdict",),
+        failed_checks=() if checked.get("passed") is True else failed or ("no verdict",),
         new_clips=None if known is None else len(current - known),
-        gone_clips=None if known is None else len(known - current),
-        drifted=drift["drifted"],
-        drift_says=drift["reason"],
-        champion_age_days=_age_days(root, now or datetime.now(UTC)),
-        new_recipe=bool(found) and (found[0].params, found[0].code) != (attempt.params, attempt.code),
-        tried_as=f"comparison {same[0].comparison} ({same[0].verdict})" if same else None,
+        removed_clips=None if known is None else len(known - current),
+        drifted=compared["drifted"],
+        drift_reason=compared["reason"],
+        champion_since=_champion_since(root),
+        new_recipe=bool(trials) and (trials[0].params, trials[0].code) != (trial.params, trial.code),
+        earlier_trial=f"comparison {same[0].comparison} ({same[0].verdict})" if same else None,
     )
 
 
-def _drift(root: Path) -> dict[str, Any]:
+def _drift_report(root: Path) -> dict[str, Any]:
     if not (root / DRIFT).is_file():
         return {"drifted": None, "reason": "this graph compares no footage"}
     return read_mapping(root / DRIFT, drifted=(bool, type(None)), reason=str)
@@ -152,9 +205,22 @@ def _clips(index: Any) -> set[tuple[Any, ...]]:
     return set(training[list(_CLIP)].itertuples(index=False, name=None))
 
 
-def _age_days(root: Path, now: datetime) -> float | None:
+def _champion_since(root: Path) -> datetime | None:
+    """When the champion's stage tag was written."""
     production = champion(root)
     if production is None:
         return None
     written = Repository(root).git("for-each-ref", "--format=%(creatordate:unix)", f"refs/tags/{production.tag}")
-    return (now.timestamp() - int(written)) / 86400
+    return datetime.fromtimestamp(int(written), UTC)
+
+
+def _reason_if(holds: bool) -> Effect:
+    return "retrain" if holds else "no reason"
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def _on(setting: bool) -> str:
+    return "on" if setting else "off"

@@ -1,4 +1,4 @@
-"""When a night trains."""
+"""The settings of when a scheduled run retrains."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from onestep.core.values import Count, within
 
 
 class RetrainSettings(Settings):
-    """When a night trains."""
+    """When a scheduled run retrains: any of these is reason enough."""
 
     min_new_clips: Count
     on_drift: bool

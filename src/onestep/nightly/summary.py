@@ -1,4 +1,4 @@
-"""The page someone reads in the morning: what was decided, what came of it, and the numbers, in one offline file."""
+"""The summary of a scheduled run: outcome, decision, verdict and numbers, as one offline page."""
 
 import base64
 import io
@@ -16,16 +16,16 @@ SHEET = "reports/samples.gif"
 REPORT = "reports/report.html"
 _PAGES = {"report with the videos": REPORT, "validation": "reports/validation.html", "drift": "reports/drift.html"}
 _SHEET_BYTES = 4 << 20  # a larger sheet is linked, not inlined
-_STILL_PX = 1000  # the longer side
+_FRAME_PX = 1000  # the longer side
 _KINDS = ("promoted", "hold", "reject", "nothing", "ready", "stopped", "waiting", "failed")
 
 
 @dataclass
-class Morning:
-    """What the page says; filled as the night goes on, written whatever happened.
+class RunSummary:
+    """What the page shows: filled while the run goes on, and written however it ends.
 
-    kind: one of promoted, hold, reject, nothing (no reason to retrain), ready (the clips are in), stopped (they are
-    bad), waiting (for a person or for the promotion), failed.
+    kind: one of promoted, hold, reject, nothing (no reason to retrain), ready (the clips are in), stopped (they
+    failed validation), waiting (for a person or for the promotion), failed.
     """
 
     run: str
@@ -34,7 +34,7 @@ class Morning:
     commit: str = ""
     branch: str = ""
     kind: str = "failed"
-    headline: str = "The night did not come to its end."
+    headline: str = "The run did not reach its end."
     notes: list[str] = field(default_factory=list)
     decision: Decision | None = None
     verdict: dict[str, Any] | None = None
@@ -42,16 +42,16 @@ class Morning:
     minutes: float = 0.0
 
     @property
-    def verdict_says(self) -> str:
-        """The verdict's own sentence."""
+    def verdict_reason(self) -> str:
+        """The reason of the verdict, in one sentence."""
         return str(self.verdict["reason"]) if self.verdict else "its verdict stands in its record"
 
     def page(self, project: Path) -> Path:
-        """Where this flow's page lies: the latest run's, for people; git keeps none of them."""
+        """Where the page of the flow's latest run lies; git keeps none of them."""
         return project / "reports" / f"{self.flow}.html"
 
     def ended(self, kind: str, headline: str) -> str:
-        """Say what came of the night; returns the headline."""
+        """Set the outcome; returns the headline. Raises `ValueError` for an unknown kind."""
         if kind not in _KINDS:
             raise ValueError(f"{kind!r} is none of {', '.join(_KINDS)}")
         self.kind, self.headline = kind, without_home(without_secrets(headline))
@@ -68,7 +68,7 @@ def metric_rows(root: Path) -> list[dict[str, str]]:
     return [{"model": model} | {name: _cell(models[model].get(name)) for name in names} for model in order]
 
 
-def still(root: Path) -> str | None:
+def first_frame(root: Path) -> str | None:
     """The sample sheet's first frame as a JPEG data URI, small enough for an artifact; null where there is no sheet."""
     from PIL import Image
 
@@ -76,22 +76,22 @@ def still(root: Path) -> str | None:
         return None
     with Image.open(root / SHEET) as sheet:
         image = sheet.convert("RGB")
-    image.thumbnail((_STILL_PX, _STILL_PX))
+    image.thumbnail((_FRAME_PX, _FRAME_PX))
     file = io.BytesIO()
     image.save(file, format="JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def write_morning(page: Path, morning: Morning, root: Path | None) -> None:
+def write_summary(page: Path, summary: RunSummary, root: Path | None) -> None:
     """Write the page atomically; root: the run's clone, whose reports it shows and links, null = there is none."""
     import jinja2
 
     loader = jinja2.PackageLoader("onestep.report", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    judged = root is not None and morning.verdict is not None
-    morning.notes = [without_home(without_secrets(note)) for note in morning.notes]
+    judged = root is not None and summary.verdict is not None
+    summary.notes = [without_home(without_secrets(note)) for note in summary.notes]
     text = environment.get_template("nightly.html.j2").render(
-        night=morning,
+        summary=summary,
         metrics=metric_rows(root) if judged and root else [],
         sheet=_sheet(root) if judged and root else None,
         links=_links(page, root) if root else {},
@@ -119,7 +119,7 @@ def _sheet(root: Path) -> str | None:
 
 
 def _links(page: Path, root: Path) -> dict[str, str]:
-    """Where the clone's pages lie, seen from this one."""
+    """The clone's pages, each by its path relative to this page."""
     named = _PAGES | {"validation, as data": VALIDATION, "drift, as data": DRIFT}
     found = {name: root / path for name, path in named.items() if (root / path).is_file()}
     return {name: Path(os.path.relpath(path, page.parent)).as_posix() for name, path in found.items()}

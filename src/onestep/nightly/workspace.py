@@ -1,6 +1,6 @@
-"""A clone per run: every scheduled run works in a copy of its own, at a pinned commit, with the project's DVC cache.
+"""A clone per run: every scheduled run works in a clone of its own, at a pinned commit, with the project's DVC cache.
 
-The project's branch, index and working tree are never touched; what a run makes leaves its clone by `publishing`.
+The project's branch, index and working tree are never touched; what a run makes leaves its clone by `publish`.
 """
 
 import fcntl
@@ -19,18 +19,18 @@ from onestep.vcs import graph
 from onestep.vcs.git import NOBODY, GitError, Repository
 
 FOLDER = Path(".onestep/runs")
-CACHE_LOCK = ".cache-lock"  # shared by runs, alone for whoever removes from the cache
+CACHE_LOCK = ".cache-lock"  # shared by runs, exclusive for what removes from the cache
 LINKS = ["reflink", "hardlink", "copy"]
 
 
-class RunError(SafeError):
+class WorkspaceError(SafeError):
     """A run's clone cannot be made or published; the message names what stands in the way."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run: its id, the pinned commit, the clone's folder that holds `dvc.yaml`, the project that it was cloned for,
-    and the repository that it publishes to.
+class Workspace:
+    """The clone of one run: the run's id, the pinned commit, the clone's folder that holds `dvc.yaml`, the project that it
+    was cloned for, and the repository that it publishes to.
     """
 
     id: str
@@ -38,7 +38,12 @@ class Run:
     root: Path
     project: Path
     upstream: str
-    locks: tuple[IO[str], ...] = field(default=(), repr=False, compare=False)  # held for as long as someone works in it
+    locks: tuple[IO[str], ...] = field(default=(), repr=False, compare=False)  # held until it is closed
+
+    def close(self) -> None:
+        """Release the clone, so that it may be removed; its folder stays for people to look at."""
+        for lock in self.locks:
+            lock.close()
 
 
 def new_id(now: datetime | None = None) -> str:
@@ -46,18 +51,18 @@ def new_id(now: datetime | None = None) -> str:
     return f"{now or datetime.now(UTC):%Y-%m-%d-%H%M}-{token_hex(2)}"
 
 
-def open_run(
+def open_workspace(
     project: Path,
     id: str | None = None,
     revision: str = "HEAD",
     upstream: str | None = None,
     folder: Path | None = None,
-) -> Run:
+) -> Workspace:
     """Clone the project at a revision into the runs folder, with its data from the cache or else the remote.
 
     project: the working copy that owns cache and settings; upstream: the repository to clone and to publish to, null =
     the project itself; folder: where clones lie, null = `.onestep/runs` of the project. A branch named `revision` is
-    the upstream's. Raises `RunError`; nothing is left behind then.
+    the upstream's. Raises `WorkspaceError`; nothing is left behind then.
     """
     id = id or new_id()
     repository = Repository(project)
@@ -67,12 +72,12 @@ def open_run(
     folder = (project / FOLDER if folder is None else folder).resolve()
     clone = folder / id
     if clone.exists():
-        raise RunError(f"{clone} exists already: give the run another id")
+        raise WorkspaceError(f"{clone} exists already: give the run another id")
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / ".gitignore").exists():
         (folder / ".gitignore").write_text("*\n")
     if upstream is None:
-        _take_in_the_ledger(repository)
+        _fetch_ledger(repository)
     using = _lock(folder / CACHE_LOCK, shared=True)
     try:
         cloned = Repository(folder).clone(source, clone)
@@ -80,34 +85,28 @@ def open_run(
         (clone / ".git" / "config").chmod(0o600)  # it holds the upstream's address, and that may hold a token
         commit = _commit_of(cloned, revision, source)
         cloned.git("checkout", "--quiet", "--detach", commit)
-        _same_person(repository, cloned)
-        run = Run(id, commit, clone / prefix, project, source, (lock, using))
-        _share_cache(run)
-        _bring_data(run)
+        _copy_identity(repository, cloned)
+        workspace = Workspace(id, commit, clone / prefix, project, source, (lock, using))
+        _share_cache(workspace)
+        _bring_data(workspace)
     except BaseException as error:
         using.close()
         shutil.rmtree(clone, ignore_errors=True)
         if isinstance(error, GitError | OSError):
-            raise RunError(f"no clone of {source} for run {id}: {error}") from error
+            raise WorkspaceError(f"no clone of {source} for run {id}: {error}") from error
         raise
-    return run
+    return workspace
 
 
-def close(run: Run) -> None:
-    """Let go of the clone, so that it may be removed; the folder stays for people to look at."""
-    for lock in run.locks:
-        lock.close()
-
-
-def clean(project: Path, keep: int, folder: Path | None = None) -> list[str]:
-    """Remove all but the newest `keep` clones, never one that a process still works in; the ids that went."""
-    folder = project / FOLDER if folder is None else folder
+def remove_old(project: Path, keep: int) -> list[str]:
+    """Remove all but the newest `keep` clones, never one that a process still works in; returns their ids."""
+    folder = project / FOLDER
     clones = sorted((path for path in folder.glob("*") if (path / ".git").is_dir()), key=_age)
     removed = []
     for clone in clones[: max(len(clones) - keep, 0)]:
         try:
             lock = _lock(clone / ".git" / "onestep.lock")
-        except RunError:
+        except WorkspaceError:
             continue
         shutil.rmtree(clone, onerror=_writable)
         lock.close()
@@ -116,9 +115,9 @@ def clean(project: Path, keep: int, folder: Path | None = None) -> list[str]:
 
 
 @contextmanager
-def cache_alone(project: Path, folder: Path | None = None) -> Iterator[None]:
-    """While nobody works in any clone, so that the cache holds nothing that only a run knows; `RunError` otherwise."""
-    folder = project / FOLDER if folder is None else folder
+def cache_lock(project: Path) -> Iterator[None]:
+    """Hold the cache while no run is at work, so that it has nothing that only a run knows; `WorkspaceError` otherwise."""
+    folder = project / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder / CACHE_LOCK)
     try:
@@ -128,13 +127,13 @@ def cache_alone(project: Path, folder: Path | None = None) -> Iterator[None]:
 
 
 def _lock(path: Path, shared: bool = False) -> IO[str]:
-    """A lock that the system lets go of when its holder dies, however that happens; `RunError` where it is taken."""
+    """A lock that the system releases when its holder dies; raises `WorkspaceError` where it is taken."""
     lock = path.open("w")
     try:
         fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise RunError(f"{path.parent} is in use by another process: try again later") from error
+        raise WorkspaceError(f"{path.parent} is in use by another process: try again later") from error
     return lock
 
 
@@ -153,12 +152,12 @@ def _asked(repository: Repository, *question: str) -> str:
     try:
         return repository.git(*question)
     except GitError as error:
-        raise RunError(str(error)) from error
+        raise WorkspaceError(str(error)) from error
 
 
-def _take_in_the_ledger(project: Repository) -> None:
-    """Give the project the branch that it knows of a remote alone: a clone of it has none of its remotes' branches, and
-    would begin a second ledger, with alpha that is spent already.
+def _fetch_ledger(project: Repository) -> None:
+    """Make the ledger's branch in a project that has it of a remote alone: a clone of it has none of its remotes' branches,
+    and would begin a second ledger, with alpha that is spent already.
     """
     if project.resolve(ledger.REF) is None and (known := ledger.commit_of(project)):
         project.git("update-ref", ledger.REF, known, "")
@@ -168,11 +167,13 @@ def _commit_of(clone: Repository, revision: str, source: str) -> str:
     for name in (f"refs/remotes/origin/{revision}", f"refs/tags/{revision}", revision):
         if commit := clone.resolve(f"{name}^{{commit}}"):
             return commit
-    raise RunError(f"{source} has no revision {revision!r}: commit the project first, or name a branch or tag of it")
+    raise WorkspaceError(
+        f"{source} has no revision {revision!r}: commit the project first, or name a branch or tag of it"
+    )
 
 
-def _same_person(project: Repository, clone: Repository) -> None:
-    """The project's own identity, where it has one, signs for the clone too; git there always knows somebody."""
+def _copy_identity(project: Repository, clone: Repository) -> None:
+    """Give the clone the project's own identity, where it has one, or else one that git accepts."""
     for key in ("user.name", "user.email", "user.signingKey", "gpg.format", "gpg.ssh.allowedSignersFile"):
         with suppress(GitError):
             clone.git("config", key, project.git("config", "--local", key))
@@ -188,15 +189,15 @@ def cache_folder(repo: Any) -> Path:
     return Path(repo.cache.local_cache_dir).resolve()
 
 
-def _share_cache(run: Run) -> None:
+def _share_cache(workspace: Workspace) -> None:
     """One cache for all clones, linked not copied; remotes by absolute address, credentials as the project has them."""
-    with graph.open_graph(run.project) as repo:
+    with graph.open_graph(workspace.project) as repo:
         cache = str(cache_folder(repo))
         local = repo.config.read("local")
         remotes = {name: dict(entry) for name, entry in repo.config["remote"].items()}
-    own = run.root / ".dvc" / "config.local"
+    own = workspace.root / ".dvc" / "config.local"
     own.touch(mode=0o600)  # before it is filled: it may hold a bucket's credentials
-    with graph.open_graph(run.root) as repo, repo.config.edit("local") as config:
+    with graph.open_graph(workspace.root) as repo, repo.config.edit("local") as config:
         for section, entries in local.items():
             config.setdefault(section, {}).update(entries)
         config["cache"]["dir"] = cache
@@ -209,9 +210,9 @@ def _share_cache(run: Run) -> None:
     own.chmod(0o600)
 
 
-def _bring_data(run: Run) -> None:
-    """Link the data from the cache; what it lacks comes from the remote, where there is one, or is made again."""
-    with graph.open_graph(run.root) as repo:
+def _bring_data(workspace: Workspace) -> None:
+    """Link the data from the cache; what it lacks comes from the remote, where there is one, or is left to the stages."""
+    with graph.open_graph(workspace.root) as repo:
         kept = [out for out in repo.index.outs if out.use_cache and out.hash_info]
         missing = [out for out in kept if out.changed_cache()]
         if len(missing) < len(kept):

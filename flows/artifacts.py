@@ -1,6 +1,6 @@
-"""What a run shows in the Prefect page, and whom it tells: artifacts and Prefect's own notification blocks.
+"""A run's artifacts in the Prefect page, and notifications by Prefect's own blocks.
 
-Neither may stop a night: where the server is away, the log says so and the run goes on.
+Neither may fail a run: where the server cannot be reached, the log says so and the run goes on.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,12 +14,12 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from onestep.core.redaction import without_home, without_secrets
 from onestep.gate.verdict import as_markdown
 from onestep.nightly.retrain_policy import Decision
-from onestep.nightly.summary import REPORT, Morning, metric_rows
+from onestep.nightly.summary import REPORT, RunSummary, metric_rows
 
 
 def show_decision(decision: Decision) -> None:
     """The decision table."""
-    _show(create_table_artifact, key="decision", table=decision.as_table(), description=decision.says)
+    _show(create_table_artifact, key="decision", table=decision.as_table(), description=decision.sentence)
 
 
 def show_stages(rows: list[dict[str, Any]]) -> None:
@@ -38,25 +38,25 @@ def show_verdict(root: Path, verdict: dict[str, Any]) -> None:
 
 
 def show_samples(sheet: str | None) -> None:
-    """A few frames of the same prompts from every model."""
+    """The first frame of the sample sheet, as a data URI; null shows nothing."""
     if sheet:
         _show(create_markdown_artifact, key="samples", markdown=f"![samples]({sheet})", description="The same prompts")
 
 
-def show_morning(morning: Morning, page: Path) -> None:
-    """One sentence, and where the page for the morning lies."""
-    notes = "".join(f"\n* {note}" for note in morning.notes)
-    text = f"# {morning.headline}\n{notes}\n\nPage: `{page}`\n"
-    _show(create_markdown_artifact, key="morning", markdown=text, description=morning.headline)
+def show_summary(summary: RunSummary, page: Path) -> None:
+    """The outcome, the notes, and where the summary page lies."""
+    notes = "".join(f"\n* {note}" for note in summary.notes)
+    text = f"# {summary.headline}\n{notes}\n\nPage: `{page}`\n"
+    _show(create_markdown_artifact, key="summary", markdown=text, description=summary.headline)
 
 
-def tell(block: str | None, subject: str, body: str) -> None:
-    """Send a message by a notification block, named `type/name` (`slack-webhook/night`); null tells nobody."""
+def send_notification(block: str | None, subject: str, body: str) -> None:
+    """Send a message by a notification block, named `type/name` (`slack-webhook/night`); null sends none."""
     if block is None:
         return
     from prefect.blocks.core import Block
 
-    with not_fatal(f"telling {block}"):
+    with not_fatal(f"the notification by {block}"):
         cast(Any, Block.load(block)).notify(without_home(without_secrets(body)), subject)
 
 
@@ -67,8 +67,8 @@ def _show(create: Callable[..., Any], **content: Any) -> None:
 
 @contextmanager
 def not_fatal(what: str) -> Iterator[None]:
-    """Whatever fails in the block is a line in the log."""
+    """An exception in the block becomes a warning in the log."""
     try:
         yield
     except Exception as error:
-        get_run_logger().warning(f"{what} did not get through: {error}")
+        get_run_logger().warning(f"{what} failed: {error}")

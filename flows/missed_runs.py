@@ -1,4 +1,4 @@
-"""After a reboot several nights may be overdue: the first that starts stands for all of them."""
+"""Missed runs: after a reboot several may be overdue, and the first that starts cancels the others."""
 
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -17,8 +17,8 @@ from prefect.context import FlowRunContext
 from prefect.states import Cancelled
 
 
-def cancel_missed_nights() -> int:
-    """Cancel the runs of this deployment that were due before now and have not started; how many there were."""
+def cancel_missed_runs() -> int:
+    """Cancel the runs of this deployment that were due before now and have not started; returns how many."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     if run is None or run.deployment_id is None:
@@ -33,7 +33,9 @@ def cancel_missed_nights() -> int:
             deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id])),
         )
         for other in missed:
-            client.set_flow_run_state(other.id, Cancelled(message=f"caught up by the run {run.name}"), force=True)
+            client.set_flow_run_state(
+                other.id, Cancelled(message=f"missed; the run {run.name} takes its place"), force=True
+            )
     if missed:
-        get_run_logger().info(f"{len(missed)} missed runs are caught up by this one")
+        get_run_logger().info(f"{len(missed)} missed runs were cancelled: this one takes their place")
     return len(missed)
