@@ -1,7 +1,7 @@
-"""Run a command that cannot outlive whoever started it: `python supervised.py COMMAND …`.
+"""Run a command that cannot outlive the process that started it: `python supervised.py COMMAND …`.
 
-Standard input is the lifeline: when it closes, because the parent let go or was killed outright, the command and all
-that it started end, politely first. So does everything when this process is told to stop. The exit code is the
+When standard input closes, because the parent closed it or was killed, the command and all that it started are ended:
+SIGTERM first, then SIGKILL. So does everything when this process is told to stop. The exit code is the
 command's, or 128 plus the signal that ended it.
 """
 
@@ -51,7 +51,7 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
     for member in living:
         with suppress(psutil.NoSuchProcess):
             member.kill()
-    if os.getpgid(0) == os.getpid():  # a session of our own: whoever joined it since ends too, and so do we
+    if os.getpgid(0) == os.getpid():  # a session of our own: what joined it since ends too, and so do we
         os.killpg(0, signal.SIGKILL)
 
 
