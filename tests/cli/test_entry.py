@@ -97,7 +97,7 @@ def test_a_missing_settings_file_is_one_sentence(tmp_path, monkeypatch, capsys) 
     ("arguments", "reason"),
     [
         (["ingest", "nowhere", "--out", "clips"], "nowhere is not a folder"),
-        (["validate", "nowhere", "--out", "v.json", "--page", "v.html"], "nowhere/clips.parquet does not exist"),
+        (["validate", "nowhere", "--out", "v.json"], "nowhere/clips.parquet does not exist"),
         (["encode", "nowhere", "base", "v.json", "--out", "latents"], "v.json does not exist"),
         (["production", "production.json", "--out", "production"], "production.json does not exist"),
         (["gate", "m.json", "l.json", "v.json", "p.json", "seeds", "--out", "verdict.json"], "p.json does not exist"),

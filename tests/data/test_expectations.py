@@ -1,4 +1,3 @@
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +9,11 @@ import pytest
 from onestep.cli.params import Params
 from onestep.core.storage import StorageError, read_json, write_json
 from onestep.data.clips import read_index
-from onestep.data.expectations import ValidationRefused, require_passed, validate
+from onestep.data.expectations import validate
 from onestep.data.ingest_settings import IngestSettings
 from onestep.data.schema import INDEX, QUARANTINE
 from onestep.data.validate_settings import ValidateSettings
+from onestep.data.validation import ValidationRefused, require_passed
 
 Judge = Callable[..., dict[str, Any]]
 
@@ -35,8 +35,8 @@ def judge(clips: Path, limits: ValidateSettings, ingest_settings: IngestSettings
         index = read_index(folder)
         changed = change(index) if change else None
         (index if changed is None else changed).to_parquet(folder / INDEX, index=False)
-        out, page = tmp_path / "validation.json", tmp_path / "validation.html"
-        validate(folder, out, page, limits.model_copy(update=update), ingest_settings)
+        out = tmp_path / "validation.json"
+        validate(folder, out, limits.model_copy(update=update), ingest_settings)
         record = read_json(out)
         record["checks"] = {check["name"]: check for check in record["checks"]}
         return record
@@ -58,15 +58,12 @@ def test_good_clips_pass_every_check(judge: Judge, tmp_path: Path) -> None:
     require_passed(tmp_path / "validation.json")
 
 
-def test_the_verdict_and_its_page_repeat_byte_for_byte_and_need_no_network(judge: Judge, tmp_path: Path) -> None:
+def test_the_verdict_repeats_byte_for_byte(judge: Judge, tmp_path: Path) -> None:
     judge()
-    first = [(tmp_path / name).read_bytes() for name in ("validation.json", "validation.html")]
+    first = (tmp_path / "validation.json").read_bytes()
     judge()
-    assert [(tmp_path / name).read_bytes() for name in ("validation.json", "validation.html")] == first
-    page = first[1].decode()
-    assert not re.search(r"(src|href)=(?!\"data:)|@import|url\(", page)
-    assert page.count("<img ") == 12
-    assert str(tmp_path) not in page + first[0].decode()
+    assert (tmp_path / "validation.json").read_bytes() == first
+    assert str(tmp_path) not in first.decode()
 
 
 def set_cell(row: int, column: str, value: Any) -> Callable[[pd.DataFrame], None]:
@@ -189,4 +186,4 @@ def test_clips_without_a_quarantine_table_are_refused(
     shutil.copytree(clips, tmp_path / "clips")
     (tmp_path / "clips" / QUARANTINE).unlink()
     with pytest.raises(StorageError, match=r"quarantine\.parquet does not exist"):
-        validate(tmp_path / "clips", tmp_path / "v.json", tmp_path / "v.html", limits, ingest_settings)
+        validate(tmp_path / "clips", tmp_path / "v.json", limits, ingest_settings)

@@ -10,8 +10,8 @@ from PIL import Image
 from onestep.core.storage import read_json, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index, write_clips
 from onestep.data.encode_settings import EncodeSettings
-from onestep.data.expectations import ValidationRefused
 from onestep.data.latents import LatentsError, encode, open_latents
+from onestep.data.validation import ValidationRefused
 from onestep.demo import world
 from onestep.inference.generate import look_back
 from onestep.media.video import write_video

@@ -53,7 +53,7 @@ def test_flows_hold_no_second_graph() -> None:
 def test_nightly_and_what_the_decision_needs_are_named_in_the_graph() -> None:
     stages = read_yaml(ROOT / "dvc.yaml")["stages"]
     deciding = {name for name, stage in stages.items() if stage["meta"].get("decision")}
-    assert deciding == {"validate", "drift"}
+    assert deciding == {"validate", "validation-page", "drift", "drift-page"}
     assert all(stage["meta"]["limit_s"] >= stage["meta"]["budget_s"] for stage in stages.values())
 
 

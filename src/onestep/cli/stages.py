@@ -38,7 +38,8 @@ Metrics = Annotated[Path, input_file("reports/metrics.json, from `evaluate`.")]
 MarginsOption = Annotated[Path, input_file("data/margins.json: within how much two clips are the same.", option=True)]
 OutFolder = Annotated[Path, output_folder("Folder that the result replaces.")]
 OutFile = Annotated[Path, output_file("File that the result replaces.")]
-Page = Annotated[Path, output_file("HTML page for people.")]
+OutPage = Annotated[Path, output_file("HTML page for people.")]
+Champion = Annotated[Path, input_folder("The champion's folder, which holds its clips' index.")]
 Curves = Annotated[Path, output_place("Folder of the training curves and sample sheets.")]
 Name = Annotated[str, sentence("What the model is called in the tables.", option=True)]
 STAGES = "Stages (what `dvc repro` runs)"
@@ -81,12 +82,22 @@ def ingest(
 
 
 @app.command(rich_help_panel=STAGES)
-def validate(clips: Clips, out: OutFile, page: Page, params: ParamsFile = PARAMS) -> None:
+def validate(clips: Clips, out: OutFile, params: ParamsFile = PARAMS) -> None:
     """Check the clips; the verdict goes into the JSON, and later stages refuse a failed one."""
     from onestep.data.expectations import validate as run
 
     settings = _settings(params)
-    run(clips, out, page, settings.validate_, settings.ingest)
+    run(clips, out, settings.validate_, settings.ingest)
+
+
+@app.command(rich_help_panel=STAGES)
+def validation_page(
+    clips: Clips, validation: Annotated[Path, input_file("reports/validation.json, from `validate`.")], out: OutPage
+) -> None:
+    """Write the page of the checks: what failed, clips that break a check, a sample of the others, the quarantine."""
+    from onestep.report.validation_page import write_validation_page
+
+    write_validation_page(clips, validation, out)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -101,18 +112,26 @@ def production(
 
 
 @app.command(rich_help_panel=STAGES)
-def drift(
-    clips: Clips,
-    production: Annotated[Path, input_folder("The champion's folder, which holds its clips' index.")],
-    out: OutFile,
-    page: Page,
-    params: ParamsFile = PARAMS,
-) -> None:
+def drift(clips: Clips, production: Champion, out: OutFile, params: ParamsFile = PARAMS) -> None:
     """Compare the clips with those that the model in production was trained on."""
     from onestep.data.drift import drift as run
+    from onestep.data.schema import INDEX
 
-    reference = production / "clips.parquet"
-    run(clips, reference if reference.is_file() else None, out, page, _settings(params).drift)
+    run(clips, production / INDEX, out, _settings(params).drift)
+
+
+@app.command(rich_help_panel=STAGES)
+def drift_page(
+    clips: Clips,
+    production: Champion,
+    drift: Annotated[Path, input_file("reports/drift.json, from `drift`.")],
+    out: OutPage,
+) -> None:
+    """Write the page of that comparison: Evidently's own."""
+    from onestep.data.schema import INDEX
+    from onestep.report.drift_page import write_drift_page
+
+    write_drift_page(clips, production / INDEX, drift, out)
 
 
 @app.command(rich_help_panel=STAGES)

@@ -1,4 +1,4 @@
-"""How far the footage has moved from what the model in production was trained on: Evidently's distances and page.
+"""How far the footage has moved from what the model in production was trained on: Evidently's distances.
 
 It reports and decides nothing: the gate compares models, not data.
 """
@@ -7,31 +7,32 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from onestep.core.storage import read_table, replacing, sha256_file, write_json
+from onestep.core.storage import read_table, sha256_file, write_json
 from onestep.data.clips import read_index
 from onestep.data.drift_settings import DriftSettings
 from onestep.data.schema import INDEX, INDEX_TYPES
-from onestep.report.page import render_page
+
+if TYPE_CHECKING:
+    from evidently.core.report import Snapshot
 
 _NUMBERS = ("brightness", "movement", "caption length", "height", "width", "frames")
 _WORDS = "caption words"
 _METHODS = {**dict.fromkeys(_NUMBERS, "wasserstein"), _WORDS: "jensenshannon"}
 _MOST_WORDS = 200  # further words count as one
-_RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=metric_)[0-9a-f]{32}")
 
 
-def drift(clips: Path, reference: Path | None, out: Path, page: Path, settings: DriftSettings) -> None:
-    """Compare the training clips with those of the model in production; write `out` (JSON) and `page` (HTML, offline).
+def drift(clips: Path, reference: Path | None, out: Path, settings: DriftSettings) -> None:
+    """Compare the training clips with those of the model in production; write `out` (JSON).
 
-    reference: the `clips.parquet` that model was trained on, or None, or a path that does not exist: then both files
-    say that there is no reference. Distances are Wasserstein's over the reference's standard deviation for numbers and
+    reference: the `clips.parquet` that model was trained on, or None, or a path that does not exist: then the record
+    says that there is no reference. Distances are Wasserstein's over the reference's standard deviation for numbers and
     Jensen and Shannon's for words. The same tables and settings give the same bytes.
     """
-    current = _training(read_index(clips))
+    current = training_clips(read_index(clips))
     record: dict[str, Any] = {
         "current": {"clips": len(current), "index_sha256": sha256_file(clips / INDEX)},
         "reference": None,
@@ -43,47 +44,65 @@ def drift(clips: Path, reference: Path | None, out: Path, page: Path, settings: 
     if reference is None or not reference.is_file():
         record["reason"] = "no reference: no model is in production, or it came without an index of its clips"
     else:
-        before = _training(read_table(reference, columns=INDEX_TYPES))
+        before = reference_clips(reference)
         record["reference"] = {"clips": len(before), "index_sha256": sha256_file(reference)}
         if current.empty or before.empty:
             record["reason"] = f"no training clips in the {'current' if current.empty else 'reference'} index"
         else:
-            _compare(record, current, before, page, settings)
+            _compare(record, current, before, settings)
     write_json(out, record)
-    if record["drifted"] is None:
-        render_page("drift.html.j2", page, record=record)
 
 
-def _compare(
-    record: dict[str, Any], current: pd.DataFrame, before: pd.DataFrame, page: Path, settings: DriftSettings
-) -> None:
-    now, then = _measures(current), _measures(before)
-    words_now, words_then = _words(current), _words(before)
-    common = {word for word, _ in (Counter(words_now) + Counter(words_then)).most_common(_MOST_WORDS)}
-    now[_WORDS], then[_WORDS] = _spread(words_now, common, len(now)), _spread(words_then, common, len(then))
-    distances = _distances(now, then, page, settings.distance)
+def training_clips(index: pd.DataFrame) -> pd.DataFrame:
+    """The rows of an index whose clips are trained on."""
+    return index[index["split"] == "train"].reset_index(drop=True)
+
+
+def reference_clips(index: Path) -> pd.DataFrame:
+    """The training clips of another index; raises `StorageError` where it is broken or lacks a column."""
+    return training_clips(read_table(index, columns=INDEX_TYPES))
+
+
+def compared(now: pd.DataFrame, then: pd.DataFrame, distance: float) -> "Snapshot":
+    """Evidently's comparison of the `tables` of two sets of clips; distance: from which on a column counts as drifted."""
+    os.environ["DO_NOT_TRACK"] = "1"
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import ValueDrift
+
+    definition = DataDefinition(numerical_columns=list(_NUMBERS), categorical_columns=[_WORDS])
+    metrics = [ValueDrift(column=name, method=method, threshold=distance) for name, method in _METHODS.items()]
+    return Report(metrics).run(Dataset.from_pandas(now, definition), Dataset.from_pandas(then, definition))
+
+
+def _compare(record: dict[str, Any], current: pd.DataFrame, before: pd.DataFrame, settings: DriftSettings) -> None:
+    now, then = tables(current, before)
+    found = compared(now, then, settings.distance).dict()["metrics"]
+    distances = {metric["config"]["column"]: round(float(metric["value"]), 6) for metric in found}
     record["columns"] = [
         {
             "column": name,
-            "method": _METHODS[name],
-            "distance": distance,
-            "drifted": distance >= settings.distance,
+            "method": method,
+            "distance": distances[name],
+            "drifted": distances[name] >= settings.distance,
             "reference_mean": _mean(then, name),
             "current_mean": _mean(now, name),
         }
-        for name, distance in distances.items()
+        for name, method in _METHODS.items()
     ]
-    record["words"] = {
-        "new": sorted(set(words_now) - set(words_then)),
-        "gone": sorted(set(words_then) - set(words_now)),
-    }
+    words_now, words_then = set(_words(current)), set(_words(before))
+    record["words"] = {"new": sorted(words_now - words_then), "gone": sorted(words_then - words_now)}
     moved = sum(column["drifted"] for column in record["columns"])
     record["drifted"] = moved / len(record["columns"]) >= settings.share
     record["reason"] = f"{moved} of {len(record['columns'])} columns moved by {settings.distance} or more"
 
 
-def _training(index: pd.DataFrame) -> pd.DataFrame:
-    return index[index["split"] == "train"].reset_index(drop=True)
+def tables(current: pd.DataFrame, before: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is compared of two indices' clips, neither of them empty: numbers of each clip, and as many of their words."""
+    now, then = _measures(current), _measures(before)
+    words_now, words_then = _words(current), _words(before)
+    common = {word for word, _ in (Counter(words_now) + Counter(words_then)).most_common(_MOST_WORDS)}
+    now[_WORDS], then[_WORDS] = _spread(words_now, common, len(now)), _spread(words_then, common, len(then))
+    return now, then
 
 
 def _measures(index: pd.DataFrame) -> pd.DataFrame:
@@ -104,25 +123,3 @@ def _spread(words: list[str], common: set[str], rows: int) -> list[str]:
     """As many words as the table has rows, taken evenly from the sorted list, so that their shares are kept."""
     ordered = sorted(word if word in common else "(other)" for word in words) or ["(none)"]
     return [ordered[int((row + 0.5) * len(ordered) / rows)] for row in range(rows)]
-
-
-def _distances(now: pd.DataFrame, then: pd.DataFrame, page: Path, threshold: float) -> dict[str, float]:
-    """Evidently's distance of each column, and its page."""
-    os.environ["DO_NOT_TRACK"] = "1"
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import ValueDrift
-
-    definition = DataDefinition(numerical_columns=list(_NUMBERS), categorical_columns=[_WORDS])
-    metrics = [ValueDrift(column=name, method=method, threshold=threshold) for name, method in _METHODS.items()]
-    snapshot = Report(metrics).run(Dataset.from_pandas(now, definition), Dataset.from_pandas(then, definition))
-    with replacing(page) as partial:
-        snapshot.save_html(str(partial))
-        partial.write_text(_without_random_ids(partial.read_text(encoding="utf-8")), encoding="utf-8")
-    values = {metric["config"]["column"]: float(metric["value"]) for metric in snapshot.dict()["metrics"]}
-    return {name: round(values[name], 6) for name in _METHODS}
-
-
-def _without_random_ids(page: str) -> str:
-    """The page with its random ids numbered in order, so that the same data give the same bytes."""
-    numbers: dict[str, int] = {}
-    return _RANDOM_ID.sub(lambda match: f"id{numbers.setdefault(match[0], len(numbers)):06d}", page)

@@ -1,31 +1,26 @@
-"""What clips must be like before anything trains on them: Great Expectations on the index, a verdict and a page.
+"""What clips must be like before anything trains on them: Great Expectations on the index, and a verdict.
 
 A failed verdict does not fail the stage: `validation.json` says what is wrong, and the stages after it refuse it.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from onestep.core.storage import read_mapping, sha256_file, write_json
+from onestep.core.storage import sha256_file, write_json
 from onestep.data.clips import read_index, read_quarantine
 from onestep.data.ingest_settings import IngestSettings
 from onestep.data.metadata import SPLITS
 from onestep.data.schema import INDEX, INDEX_TYPES, attribute_columns
 from onestep.data.validate_settings import ValidateSettings
-from onestep.report.page import filmstrips, render_page
 
 _LEAK = " leaks"  # a blank first: no column of metadata.csv is called so
 _STRADDLES = " straddles"
 _ROW_KEY = "clip_id"
-
-
-class ValidationRefused(RuntimeError):
-    """The clips failed their checks, so nothing may be made from them."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +35,8 @@ class Check:
     columns: Sequence[str] = ()  # without them the check fails
 
 
-def validate(clips: Path, out: Path, page: Path, settings: ValidateSettings, frame_settings: IngestSettings) -> None:
-    """Check a clips folder and write the verdict `out` (JSON) and a page for people (HTML, offline).
+def validate(clips: Path, out: Path, settings: ValidateSettings, frame_settings: IngestSettings) -> None:
+    """Check a clips folder and write the verdict `out` (JSON).
 
     The same clips and settings give the same bytes. Raises `StorageError` when the folder holds no index.
     """
@@ -61,27 +56,6 @@ def validate(clips: Path, out: Path, page: Path, settings: ValidateSettings, fra
         "index_sha256": sha256_file(clips / INDEX),
     }
     write_json(out, record)
-    named = dict.fromkeys(clip for result in results for clip in result["failing"][:8])
-    captions = dict(zip(index[_ROW_KEY], index["caption"], strict=True)) if {_ROW_KEY, "caption"} <= set(known) else {}
-    sample = [clip for clip in captions if clip not in named][:: max(len(captions) // 12, 1)][:12]
-    context = {
-        "failing": filmstrips(clips, [clip for clip in named if clip in captions][:24], captions),
-        "sample": filmstrips(clips, sample, captions),
-        "quarantined": quarantine.astype(object).where(quarantine.notna(), None).to_dict("records"),
-    }
-    render_page("validation.html.j2", page, record=record, **context)
-
-
-def require_passed(path: Path) -> None:
-    """Return when `validation.json` says that the clips passed; raise `ValidationRefused` when it does not."""
-    record = read_mapping(path)
-    if record.get("passed") is True:
-        return
-    failed = [check["name"] for check in record.get("checks", []) if not check["passed"]]
-    raise ValidationRefused(
-        f"{path} refuses these clips ({', '.join(failed) or 'it holds no verdict'}): "
-        "mend the footage or the limits under validate in params.yaml, then run ingest and validate again"
-    )
 
 
 def _summary(index: pd.DataFrame, quarantine: pd.DataFrame) -> dict[str, Any]:
@@ -118,10 +92,18 @@ def _checks(
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations.expectations as gxe
 
-    within = gxe.ExpectColumnValuesToBeBetween
-    one_of = gxe.ExpectColumnValuesToBeInSet
+    return [
+        *_table_checks(index, gxe),
+        *_frame_checks(index, settings, frames, gxe),
+        *_row_checks(index, gxe),
+        *_count_checks(summary, settings, gxe),
+    ]
+
+
+def _table_checks(index: pd.DataFrame, gxe: Any) -> list[Check]:
+    """The index has its columns, of their types, whole and with one row per clip."""
     missing = sorted(set(INDEX_TYPES) - set(index.columns))
-    checks = [
+    return [
         Check(
             "columns",
             sorted(INDEX_TYPES),
@@ -150,21 +132,30 @@ def _checks(
             columns=(_ROW_KEY,),
         ),
     ]
+
+
+def _frame_checks(index: pd.DataFrame, settings: ValidateSettings, frames: IngestSettings, gxe: Any) -> Iterator[Check]:
+    """Every clip has the size, length and rate of `ingest`, and is bright and moves as `validate` wants it."""
     for name in ("frames", "height", "width", "fps"):
         wanted = getattr(frames, name)
         seen = sorted(index[name].dropna().unique().tolist(), key=str)[:8] if name in index else None
-        checks.append(Check(name, wanted, seen, [one_of(column=name, value_set=[wanted])], columns=(name,)))
+        expectation = gxe.ExpectColumnValuesToBeInSet(column=name, value_set=[wanted])
+        yield Check(name, wanted, seen, [expectation], columns=(name,))
     for name in ("brightness", "movement"):
         low, high = getattr(settings, name)
         values = index[name].dropna() if name in index else pd.Series(dtype=float)
         seen = [float(values.min()), float(values.max())] if len(values) else None
-        checks.append(
-            Check(name, [low, high], seen, [within(column=name, min_value=low, max_value=high)], columns=(name,))
-        )
+        expectation = gxe.ExpectColumnValuesToBeBetween(column=name, min_value=low, max_value=high)
+        yield Check(name, [low, high], seen, [expectation], columns=(name,))
+
+
+def _row_checks(index: pd.DataFrame, gxe: Any) -> list[Check]:
+    """Captions, splits, and what rows must not be to each other: duplicates, or of one source in two splits."""
+    one_of = gxe.ExpectColumnValuesToBeInSet
     blank = int((~index["caption"].fillna("").str.contains(r"\S")).sum()) if "caption" in index else None
     captions = [gxe.ExpectColumnValuesToMatchRegex(column="caption", regex=r"\S")]
     splits = sorted(index["split"].dropna().unique().tolist()) if "split" in index else None
-    checks += [
+    return [
         Check("captions are not empty", 0, blank, captions, columns=("caption",)),
         Check("splits", list(SPLITS), splits, [one_of(column="split", value_set=list(SPLITS))], columns=("split",)),
         Check(
@@ -183,15 +174,18 @@ def _checks(
         ),
         _leak_check(index, one_of),
     ]
+
+
+def _count_checks(summary: dict[str, Any], settings: ValidateSettings, gxe: Any) -> Iterator[Check]:
+    """There are clips enough to train and to test on, and not too many files were refused."""
     for name, low, high in (
         ("train_clips", settings.min_train_clips, None),
         ("test_clips", settings.min_test_clips, None),
         ("quarantine_rate", None, settings.max_quarantine_rate),
     ):
-        expectation = within(column=name, min_value=low, max_value=high)
+        expectation = gxe.ExpectColumnValuesToBeBetween(column=name, min_value=low, max_value=high)
         limit = {"at least": low} if high is None else {"at most": high}
-        checks.append(Check(name.replace("_", " "), limit, summary[name], summary=[expectation]))
-    return checks
+        yield Check(name.replace("_", " "), limit, summary[name], summary=[expectation])
 
 
 def _leak_check(index: pd.DataFrame, one_of: Any) -> Check:

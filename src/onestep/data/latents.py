@@ -16,7 +16,7 @@ from torch import Tensor
 from onestep.core.storage import read_mapping, read_table, reading, replacing_folder, write_json
 from onestep.data.clips import read_frames, read_index
 from onestep.data.encode_settings import EncodeSettings
-from onestep.data.expectations import require_passed
+from onestep.data.validation import require_passed
 
 INDEX = "latents.parquet"
 TEXT = "text.safetensors"
