@@ -104,7 +104,6 @@ def test_dependency_on_the_settings_of_another_stage_is_found() -> None:
     assert found == ["encode depends on src/onestep/gate/settings.py, the settings of gate"]
 
 
-@pytest.mark.xfail(strict=True, reason="rooms are being moved into")
 def test_verdict_depends_on_no_page() -> None:
     assert {"encode", "consistency", "adversarial", "evaluate", "gate"} <= set(house.upstream(STAGES, "gate"))
     assert house.pages_upstream(STAGES, "gate") == []
