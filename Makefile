@@ -69,7 +69,7 @@ full long: setup
 server: setup ## Prefect on this machine: server, pools, limits, automation, deployments, workers; says where its page is
 	$(BIN)/python -m flows.server $(ARGS)
 
-doctor: setup ## is this machine ready for a night? says how to mend what is not
+doctor: setup ## is this machine ready for a night? names the remedy for what is not
 	@$(BIN)/onestep doctor
 
 test: setup ## the tests, under ten minutes

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import server as one_machine
-from onestep.nightly import doctor
+from onestep.nightly.checks.server import server as server_checks
+from onestep.nightly.prefect_server import LIMITS
 from tests.flows.asking import ask, ended, start, wait_for
 from tests.flows.conftest import ROOT, free_port, using
 from tests.toy_project import run
@@ -82,13 +82,13 @@ def test_one_command_brings_up_everything_and_leaves_nothing(
             assert f"page     http://127.0.0.1:{port}" in said
             there = what_is_there()
             assert there["work_pools"] == ["cpu", "gpu"]
-            assert set(there["v2/concurrency_limits"]) >= set(one_machine.LIMITS)
+            assert set(there["v2/concurrency_limits"]) >= set(LIMITS)
             assert "dead runs are crashed" in there["automations"]
             assert len(there["automations"]) == 2  # and the one that starts `promote`
             assert there["deployments"] == ["audit", "clean", "evaluate", "ingest", "nightly", "promote", "retrain"]
             wait_for(workers_are_there, 120, "a worker for each pool")
-            states = {found.name: found.state for found in doctor._server(f"http://127.0.0.1:{port}/api")}
-            assert set(states.values()) == {"ok"}, states
+            statuses = {result.name: result.status for result in server_checks(f"http://127.0.0.1:{port}/api")}
+            assert set(statuses.values()) == {"ok"}, statuses
             assert ended(start("clean/clean")) == "Completed"
             assert len(living(home)) >= 3
             worker = next(process for process in living(home) if "worker" in process.cmdline())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onestep.nightly import doctor
+from onestep.nightly.doctor import run_checks
 from onestep.vcs.graph import GraphError, changes, plan
 from onestep.vcs.rwlock import mend_rwlock
 
@@ -40,8 +40,8 @@ def test_damaged_table_stops_dvc_and_is_mended_by_whatever_of_ours_opens_the_gra
 
 def test_doctor_says_what_it_mended(project: Path) -> None:
     table(project).write_text("")
-    (finding,) = [each for each in doctor.examine(project, "http://127.0.0.1:9/api") if each.name == "rwlock"]
-    assert (finding.state, "left damaged by a kill or a full disk" in finding.found) == ("ok", True)
+    (result,) = [each for each in run_checks(project, "http://127.0.0.1:9/api") if each.name == "rwlock"]
+    assert (result.status, "left damaged by a kill or a full disk" in result.found) == ("ok", True)
     assert not table(project).exists()
 
 

@@ -16,12 +16,12 @@ def doctor(
         str | None, typer.Option(help="API address of the Prefect server; default PREFECT_API_URL or this machine's.")
     ] = None,
 ) -> None:
-    """Check Python, git, remote, disk, links, GPU, keys and server, and say how to mend each; exit code 1 if any is bad."""
-    from onestep.nightly.doctor import examine, table
+    """Check Python, git, remote, disk, links, GPU, keys and server, each with its remedy; exit code 1 on any error."""
+    from onestep.nightly.doctor import run_checks, table
 
-    found = examine(Path(), server)
-    print(table(found))
-    if any(finding.state == "bad" for finding in found):
+    results = run_checks(Path(), server)
+    print(table(results))
+    if any(result.status == "error" for result in results):
         raise typer.Exit(1)
 
 
