@@ -7,13 +7,16 @@ takes a checkout after `make demo` instead; it stays as it is.
 import configparser
 import contextlib
 import json
+import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import fsspec
@@ -474,12 +477,41 @@ def times_of_stages(block: Block, folder: Path) -> None:
     assert total == str(sum(map(int, shown.values())))
 
 
+def forbids_a_holiday(block: Block, folder: Path) -> None:
+    from onestep.nightly import retrain_policy
+    from tests.nightly.test_retrain_policy import NOW, QUIET, SETTINGS
+
+    names = dict(vars(retrain_policy))
+    exec(block.text, names)
+    settings = SimpleNamespace(**SETTINGS.model_dump(), holidays=(f"{NOW:%m-%d}",))
+    rules = (*retrain_policy.RULES, names["holiday"])
+    for by_hand in (False, True):
+        situation = replace(QUIET, new_clips=99, by_hand=by_hand)
+        assert retrain_policy.decide(situation, settings, rules).retrain is by_hand
+
+
+def uploads_a_model(block: Block, folder: Path) -> None:
+    from flows import after_promotion
+
+    uploaded: dict[str, Any] = {}
+    hub = SimpleNamespace(upload_folder=lambda **given: uploaded.update(given))
+    names = {**vars(after_promotion), "HfApi": lambda: hub, "REPOSITORY": "our/model"}
+    exec(block.text, names)
+    promotion = SimpleNamespace(version_tag="onestep@v1.0.0")
+    promoted = after_promotion.Promoted(SimpleNamespace(root=ROOT), promotion, "main")
+    notes = after_promotion.follow_up(promoted, logging.getLogger(), [names["upload"]])
+    assert notes == ["uploaded onestep@v1.0.0 to our/model"]
+    assert uploaded["folder_path"] == ROOT / "models" / "onestep"
+
+
 def compiles(block: Block, folder: Path) -> None:
     compile(block.text, str(block), "exec")  # and it runs on the demo's model, below
 
 
 FORMULA = "a formula, not something to type"
 READ: tuple[tuple[str, str, str, Callable[[Block, Path], None] | str], ...] = (
+    ("CONTRIBUTING.md", "python", "def holiday(", forbids_a_holiday),
+    ("CONTRIBUTING.md", "python", "def upload(", uploads_a_model),
     ("README.md", "python", "from diffusers import WanPipeline", compiles),
     ("docs/audit.md", "", "environment: the recorded one", "what `reproduce` prints; the walk compares it"),
     ("docs/method.md", "", "x̂_w = ", FORMULA),
