@@ -16,7 +16,8 @@ from onestep.core.failures import one_sentence
 from onestep.data.clips import load_frames, read_index
 from onestep.evaluation.distances import Moments
 from onestep.evaluation.faults import FAULTS
-from onestep.evaluation.fidelity import fidelity, preferred, read_margins, texture
+from onestep.evaluation.fidelity import fidelity, read_margins, texture
+from onestep.evaluation.gsb import preferred
 from onestep.evaluation.judge import load_judge
 
 EVERY = 20  # of the test clips one in so many gets a fault; the others are the reference

@@ -17,7 +17,7 @@ from typing import Any
 
 from onestep.core.failures import one_sentence
 from onestep.core.storage import replacing
-from onestep.evaluation.fidelity import QUESTIONS
+from onestep.evaluation.names import QUESTIONS
 
 MARK = re.compile(
     r"(?P<mark><!-- (?P<kind>\w+) of (?P<files>[^:]+): (?P<names>[^>]+) -->\n)(?P<old>.*?)(?P<end><!-- end -->)",

@@ -18,7 +18,7 @@ from onestep.core.params import merged
 from onestep.core.yaml_files import dump_yaml, read_yaml
 from onestep.demo import world
 from onestep.evaluation.faults import FAULTS
-from onestep.evaluation.judge import Judge
+from onestep.evaluation.judge import JudgeConfig, Words, convolutional_judge
 from tests.pins import FIRST
 from tests.tiny import FRAMES, SIDE, save_pipeline
 
@@ -100,7 +100,8 @@ def save_judge(folder: Path) -> None:
     scenes = world.scenes()
     clips = np.stack([world.draw(scenes[i], FRAMES, SIDE, rng) for i in rng.permutation(len(scenes))[:64]])
     torch.manual_seed(0)
-    judge = Judge(world.vocabulary(), tuple(FAULTS), width=4, seed=0).eval()
+    words = tuple(Words(attribute=name, words=known) for name, known in world.vocabulary().items())
+    judge = convolutional_judge(JudgeConfig(vocabulary=words, faults=tuple(FAULTS), width=4, seed=0)).eval()
     judge.calibrate(clips)
     folder.mkdir(parents=True)
     judge.save(folder)

@@ -11,9 +11,9 @@ from onestep.core.storage import read_json, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index
 from onestep.evaluation.evaluate import EvaluationError, evaluate
 from onestep.evaluation.faults import grain
-from onestep.evaluation.judge import PATCH_FEATURES
 from onestep.evaluation.statistics import Comparison
 from onestep.inference.samples import SamplesError, read_samples
+from onestep.report.metric_definitions import definition_of
 from onestep.report.report import write_report
 from tests.evaluation.made import PROMPTS, write_clips_folder, write_family
 
@@ -49,10 +49,10 @@ def samples(tmp_path_factory, clips):
 
 
 @pytest.fixture(scope="module")
-def margins(tmp_path_factory, judge_folder):
+def margins(tmp_path_factory, judge, judge_folder):
     path = tmp_path_factory.mktemp("margins") / "margins.json"
     within = {"fidelity": 0.05, "structural_stability": 0.05, "attribute_accuracy": 0.2}
-    whitening = [" ".join(map(str, row)) for row in np.eye(2 * PATCH_FEATURES)]
+    whitening = [" ".join(map(str, row)) for row in np.eye(2 * judge.config["patch_features"])]
     content = {"judge": sha256_folder(judge_folder), "shape": [13, 64, 64], "margins": within, "whitening": whitening}
     write_json(path, content)
     return path
@@ -177,12 +177,12 @@ def test_an_empty_family_is_passed_over_and_no_family_is_refused(samples, tmp_pa
 
 
 def test_too_few_clips_beside_the_prompts_are_refused(tmp_path, samples, judge, settings):
-    from onestep.evaluation.evaluate import make_ruler, read_reference
+    from onestep.evaluation.evaluate import make_measurer, read_reference
 
     clips = write_clips_folder(tmp_path, with_attributes=True)
     prompts = read_index(clips)[["clip_id", "caption"]]
     with pytest.raises(EvaluationError, match="nearest legal"):
-        read_reference(clips, make_ruler(judge, prompts, None))
+        read_reference(clips, make_measurer(judge, prompts, None))
 
 
 class Links(HTMLParser):
@@ -247,8 +247,8 @@ def test_the_page_holds_verdict_latency_curves_and_what_was_not_measured(page):
         "adversarial",
         "evaluate.text_model",
         "Quality over steps",
-        "Preference, counted",
-        "Words that are missed",
+        "<h2>Preference</h2>",
+        "Attribute errors",
         "−38.5",
     ):
         assert part in page
@@ -272,7 +272,7 @@ def test_the_candidate_is_tested_against_every_model_before_there_is_a_champion(
         assert {"frechet_video_distance", "attribute_accuracy", "background_grain", "diversity"} <= set(cells)
         for metric, cell in cells.items():
             assert set(cell) == {"p_value", "difference", "permutations"}
-            if numbers["metrics"][metric]["unit"].startswith(("share", "grey")):
+            if definition_of(metric).unit.startswith(("share", "grey")):
                 expected = numbers["comparisons"][name][metric]["difference"]
                 assert cell["difference"] == pytest.approx(expected, abs=1e-12)
     assert numbers["tests"]["onestep vs teacher-1"]["background_grain"]["p_value"] == pytest.approx(0.001)
@@ -297,7 +297,7 @@ def test_with_a_champion_it_alone_is_tested_against(tmp_path, samples, clips, ju
 @pytest.mark.parametrize(
     ("comparison", "sentence"),
     [
-        (Comparison(0.01, 9, "0" * 64), "a ruler must not move"),
+        (Comparison(0.01, 9, "0" * 64), "the judge must not change"),
         (Comparison(0.01, 10, None), r"sampled with another seed than the 10 of data/production\.json"),
     ],
 )

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from onestep.evaluation import metrics
+from onestep.evaluation import clip_metrics as metrics
+from onestep.evaluation.attributes import attribute_hits
 from onestep.evaluation.distances import (
     FrechetDistance,
     KernelDistance,
@@ -13,6 +14,7 @@ from onestep.evaluation.distances import (
     mode_coverage,
 )
 from onestep.evaluation.faults import FAULTS
+from onestep.evaluation.names import better
 from tests.evaluation.made import drawn
 
 STRENGTHS = (0.25, 0.5, 1.0)  # after none at all
@@ -52,7 +54,7 @@ def ruler(judge):
         found = judge.assess(frames)
         asked = {name: rows[name].to_numpy() for name in judge.vocabulary}
         seen = {name: np.array(judge.vocabulary[name])[found.attributes[name].argmax(1)] for name in asked}
-        hits = metrics.attribute_hits(found.attributes, asked, judge.vocabulary)
+        hits = attribute_hits(found.attributes, asked, judge.vocabulary)
         ways = {
             "frechet_video_distance": lambda: frechet.of(Moments(found.features[:, None])).value,
             "patch_frechet_distance": lambda: patch.of(Moments(found.patches)).value,
@@ -101,7 +103,7 @@ def faulty(fault, frames, rows, strength):
 
 @pytest.mark.parametrize(("fault", "metric"), MUST_MOVE)
 def test_a_stronger_fault_moves_the_metric_further_the_wrong_way(measured, fault, metric):
-    worse = 1 if metrics.METRICS[metric].better == "lower" else -1
+    worse = 1 if better(metric) == "lower" else -1
     values = [worse * value for value in measured[fault, metric]]
     assert values == sorted(values) and len(set(values)) == len(values), values
 

@@ -9,22 +9,12 @@ from onestep.data.clips import load_frames, read_index
 from onestep.demo import world
 from onestep.evaluation.distances import Moments, make_draws
 from onestep.evaluation.faults import FAULTS
-from onestep.evaluation.fidelity import (
-    QUESTIONS,
-    Margins,
-    PreferenceError,
-    best_of_many_steps,
-    fidelity,
-    fix_margins,
-    gsb,
-    margin,
-    preference,
-    preferred,
-    read_margins,
-    texture,
-    whitening_within,
-)
-from onestep.evaluation.measurement import Measured, make_ruler, measure
+from onestep.evaluation.fidelity import Margins, MarginsError, fidelity, read_margins, texture, whitening_within
+from onestep.evaluation.gsb import gsb, preference, preferred
+from onestep.evaluation.margins import fix_margins, margin
+from onestep.evaluation.measurement import Measurement, make_measurer, measure
+from onestep.evaluation.names import QUESTIONS
+from onestep.evaluation.teacher import best_of_many_steps
 from tests.evaluation.made import drawn, write_clips_of
 
 CLIPS, CONFIDENCE = 24, 0.95
@@ -54,7 +44,7 @@ def clean(clips, judge):
     """The first real clips: frames, what their captions ask for, and what was measured."""
     rows = read_index(clips).head(CLIPS)
     frames = load_frames(clips, rows["clip_id"].tolist())
-    return frames, rows, measure(frames, make_ruler(judge, rows, None))
+    return frames, rows, measure(frames, make_measurer(judge, rows, None))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +85,7 @@ def test_an_injected_fault_loses_the_question_it_belongs_to(
 ):
     frames, rows, measured = clean
     faulty = FAULTS[fault](frames, np.full(CLIPS, strength), np.random.default_rng(3))
-    cell = gsb(measure(faulty, make_ruler(judge, rows, None)), measured, reference, margins, draws, CONFIDENCE)[
+    cell = gsb(measure(faulty, make_measurer(judge, rows, None)), measured, reference, margins, draws, CONFIDENCE)[
         question
     ]
     assert cell["value"] < -0.5 and cell["high"] < 0
@@ -104,7 +94,7 @@ def test_an_injected_fault_loses_the_question_it_belongs_to(
 def test_wrong_words_lose_on_text_and_on_nothing_else(judge, clean, reference, margins, draws):
     frames, rows, measured = clean
     other = rows.iloc[np.roll(np.arange(CLIPS), 1)].reset_index(drop=True)
-    cells = gsb(measure(frames, make_ruler(judge, other, None)), measured, reference, margins, draws, CONFIDENCE)
+    cells = gsb(measure(frames, make_measurer(judge, other, None)), measured, reference, margins, draws, CONFIDENCE)
     assert cells["text"]["high"] < 0
     assert cells["fidelity"]["same"] == cells["structure"]["same"] == 1.0
 
@@ -112,7 +102,7 @@ def test_wrong_words_lose_on_text_and_on_nothing_else(judge, clean, reference, m
 def test_exchanging_the_models_turns_every_sign(judge, clean, reference, margins, draws):
     frames, rows, measured = clean
     strength = np.linspace(0, 0.4, CLIPS)
-    faulty = measure(FAULTS["grain"](frames, strength, np.random.default_rng(4)), make_ruler(judge, rows, None))
+    faulty = measure(FAULTS["grain"](frames, strength, np.random.default_rng(4)), make_measurer(judge, rows, None))
     there = gsb(faulty, measured, reference, margins, draws, CONFIDENCE)
     back = gsb(measured, faulty, reference, margins, draws, CONFIDENCE)
     assert there["fidelity"]["bad"] > 0
@@ -145,7 +135,7 @@ def test_a_blend_of_two_kinds_of_real_clips_is_less_faithful_than_either():
 
 def test_captions_without_attributes_leave_text_unmeasured(reference, draws, clean):
     measured = clean[2]
-    bare = Measured(measured.clips[["structural_stability"]], {}, measured.features, measured.patches)
+    bare = Measurement(measured.clips[["structural_stability"]], {}, measured.features, measured.patches)
     margins = Margins("judge", (13, 64, 64), {"fidelity": 1.0, "structural_stability": 0.1}, np.eye(48))
     found = preference({"onestep": bare, "teacher-25": bare}, "onestep", reference, margins, draws, 0.9, "teacher-25")
     assert set(found["onestep vs teacher-25"]) == {"fidelity", "structure"}
@@ -173,7 +163,7 @@ def test_margins_come_from_real_clips_of_one_caption(clips, margins_file, margin
     assert margins.misfit(sha256_folder(judge_folder), (13, 64, 64)) is None
     assert "another judge" in margins.misfit("b" * 64, (13, 64, 64))
     assert "13 frames of 64 x 64" in margins.misfit(sha256_folder(judge_folder), (17, 64, 64))
-    with pytest.raises(PreferenceError, match=r"0 pairs of dev clips.*--split"):
+    with pytest.raises(MarginsError, match=r"0 pairs of dev clips.*--split"):
         fix_margins(clips, judge_folder, tmp_path / "none.json", split="dev")
     assert not (tmp_path / "none.json").exists()
 
@@ -191,7 +181,7 @@ def test_whitening_is_by_what_differs_within_a_caption():
 
 def test_a_file_without_margins_is_refused_with_the_command_that_makes_it(tmp_path):
     write_json(tmp_path / "margins.json", {"judge": "a"})
-    with pytest.raises(PreferenceError, match="onestep margins data/clips"):
+    with pytest.raises(MarginsError, match="onestep margins data/clips"):
         read_margins(tmp_path / "margins.json")
 
 
@@ -218,8 +208,8 @@ def test_margins_that_were_edited_wrongly_are_refused(tmp_path, key, value):
     path.write_text(json.dumps(good))
     assert read_margins(path).margins == {"fidelity": 0.1}
     path.write_text(json.dumps(good | {key: value}))
-    with pytest.raises(PreferenceError, match=r"margins\.json holds no margins"):
+    with pytest.raises(MarginsError, match=r"margins\.json holds no margins"):
         read_margins(path)
     path.write_text(json.dumps(good)[:40])
-    with pytest.raises(PreferenceError, match="is not valid JSON"):
+    with pytest.raises(MarginsError, match="is not valid JSON"):
         read_margins(path)

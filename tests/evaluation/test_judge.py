@@ -1,10 +1,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
-from onestep.core.storage import read_json
+from onestep.core.storage import read_json, write_json
 from onestep.demo import world
-from onestep.evaluation.judge import FEATURES, PATCH_FEATURES, JudgeError, load_judge
+from onestep.evaluation.judge import Judge, JudgeConfig, JudgeError, convolutional_judge, load_judge
+from onestep.evaluation.network import Depths
 from onestep.pretraining.judge import ClassError, LabelledClips, _varied, class_numbers, train_judge
 from onestep.pretraining.settings import JudgeTraining
 from tests.evaluation.conftest import BUNDLED
@@ -21,14 +24,14 @@ def test_probabilities_and_features_have_a_row_per_clip(judge, real):
     for name, found in judge.attributes(frames).items():
         assert found.shape == (24, len(judge.vocabulary[name]))
         assert found.sum(1) == pytest.approx(np.ones(24), abs=1e-5)
-    assert judge.features(frames).shape == (24, FEATURES)
-    assert judge.patch_features(frames).shape == (24 * 4 * 4 * 4, PATCH_FEATURES)
+    assert judge.features(frames).shape == (24, judge.config["features"])
+    assert judge.patch_features(frames).shape == (24 * 4 * 4 * 4, judge.config["patch_features"])
 
 
 def test_clips_of_any_size_are_judged(judge):
     for shape in ((2, 5, 32, 48, 3), (1, 17, 96, 64, 3), (1, 1, 16, 16, 3)):
         frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        assert judge.features(frames).shape == (shape[0], FEATURES)
+        assert judge.features(frames).shape == (shape[0], judge.config["features"])
         assert len(judge.patch_features(frames)) % shape[0] == 0
         assert np.isfinite(judge.patch_features(frames)).all()
 
@@ -44,6 +47,58 @@ def test_a_saved_judge_judges_the_same(judge, real, tmp_path):
     assert list(after.attributes) == list(before.attributes)
     assert all(np.array_equal(after.attributes[name], found) for name, found in before.attributes.items())
     assert np.array_equal(after.features, before.features)
+
+
+@pytest.mark.skipif(not (BUNDLED / "config.json").is_file(), reason="no judge is bundled yet")
+def test_the_bundled_judge_gives_the_numbers_that_it_always_gave(tmp_path):
+    """Its folder is older than the sizes in `config.json`; what it says of clips and what is saved of it stay the same."""
+    judge = load_judge(BUNDLED)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 5, 32, 48, 3), dtype=np.uint8)
+    found = judge.assess(frames)
+    assert found.features[0, :3] == pytest.approx([-1.0711030960, 2.5156946182, -3.1508531570], rel=1e-5)
+    assert found.features.sum() == pytest.approx(-13.05983, rel=1e-4)
+    assert found.patches[1, 2, :3] == pytest.approx([-0.6213181018, 0.1039844229, -0.0572089031], rel=1e-4)
+    assert found.attributes["colour"][0, :2] == pytest.approx([0.0830974429, 0.6094865798], rel=1e-4)
+    judge.save(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == (BUNDLED / "model.safetensors").read_bytes()
+
+
+def test_sizes_of_a_judge_are_settings(real, tmp_path):
+    sizes = {"features": 20, "patch_features": 7, "patch_pixels": 32, "patch_frames": 13}
+    config = JudgeConfig(vocabulary=(), faults=("grain",), width=2, seed=0, **sizes)
+    judge = convolutional_judge(config)
+    judge.save(tmp_path)
+    found = load_judge(tmp_path).assess(real[0][:3])
+    assert found.attributes == {} and found.features.shape == (3, 20) and found.patches.shape == (3, 4, 7)
+
+
+def test_a_part_can_be_replaced(judge, real):
+    """Another extractor of features stands beside the same probe and texture."""
+
+    class MeanColour(nn.Module):
+        def forward(self, depths: Depths) -> torch.Tensor:
+            return depths.clips.mean((2, 3, 4))
+
+    other = Judge(judge.config, judge.network, judge.probe, MeanColour(), judge.texture)
+    ours, theirs = other.assess(real[0]), judge.assess(real[0])
+    assert ours.features == pytest.approx(real[0].mean((1, 2, 3)) / 127.5 - 1, abs=1e-5)
+    assert np.array_equal(ours.patches, theirs.patches)
+    assert all(np.array_equal(ours.attributes[name], found) for name, found in theirs.attributes.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"kind": "oracle"}, "'oracle' is unknown; known are convolutional"),
+        ({"width": "wide"}, "width"),
+        ({"eyes": 2}, "eyes"),
+    ],
+)
+def test_a_config_that_is_no_judges_is_refused_by_its_key(judge, tmp_path, change, sentence):
+    judge.save(tmp_path)
+    write_json(tmp_path / "config.json", read_json(tmp_path / "config.json") | change)
+    with pytest.raises(JudgeError, match=sentence):
+        load_judge(tmp_path)
 
 
 def test_a_folder_without_weights_is_refused_by_name(judge, tmp_path):

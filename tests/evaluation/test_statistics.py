@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import kstest
 
 from onestep.evaluation.distances import FrechetDistance, KernelDistance, Moments, diversity, frechet, make_draws
-from onestep.evaluation.measurement import Measured
+from onestep.evaluation.measurement import Measurement
 from onestep.evaluation.statistics import (
     LEAST,
     RESOLUTION,
@@ -29,7 +29,7 @@ def features(count: int, seed: int, shift: float = 0.0, spread: float = 1.0) -> 
     return (np.random.default_rng(seed).normal(size=(count, DIM)) * spread + shift).astype(np.float32)
 
 
-def measured(seed: int, shift: float = 0.0, accuracy: float = 0.8) -> Measured:
+def measured(seed: int, shift: float = 0.0, accuracy: float = 0.8) -> Measurement:
     rng = np.random.default_rng(seed)
     patches = (rng.normal(size=(CLIPS, 5, 3)) + shift).astype(np.float32)
     clips = pd.DataFrame(
@@ -38,7 +38,7 @@ def measured(seed: int, shift: float = 0.0, accuracy: float = 0.8) -> Measured:
             "background_grain": rng.random(CLIPS) + shift,
         }
     )
-    return Measured(clips, {}, features(CLIPS, seed + 1, shift), Moments(patches))
+    return Measurement(clips, {}, features(CLIPS, seed + 1, shift), Moments(patches))
 
 
 REFERENCE, REFERENCE_PATCHES = features(80, 100), Moments(np.random.default_rng(5).normal(size=(80, 5, 3)))
@@ -135,14 +135,14 @@ def test_exchanging_labels_within_prompts_changes_the_sign_of_their_contribution
     ours, theirs = measured(1, 0.3), measured(9)
     swapped = np.arange(CLIPS) % 3 == 0
 
-    def mixed(a: Measured, b: Measured) -> Measured:
+    def mixed(a: Measurement, b: Measurement) -> Measurement:
         def take(x: np.ndarray, y: np.ndarray) -> np.ndarray:
             return np.where(swapped.reshape(-1, *[1] * (x.ndim - 1)), y, x)
 
         arrays = {k: take(v, b.patches.arrays()[k]) for k, v in a.patches.arrays().items() if k != "per_clip"}
         patches = Moments.of_arrays(**arrays, per_clip=a.patches.arrays()["per_clip"])
         clips = pd.DataFrame({c: take(a.clips[c].to_numpy(), b.clips[c].to_numpy()) for c in a.clips})
-        return Measured(clips, {}, take(a.features, b.features), patches)
+        return Measurement(clips, {}, take(a.features, b.features), patches)
 
     before = contributions(ours, theirs, REFERENCE, REFERENCE_PATCHES)
     after = contributions(mixed(ours, theirs), mixed(theirs, ours), REFERENCE, REFERENCE_PATCHES)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from onestep.core.storage import read_json, sha256_folder, write_json
+from onestep.evaluation.baselines import keep_baselines
 from onestep.evaluation.evaluate import EvaluationError, evaluate
 from onestep.evaluation.judge import load_judge
-from onestep.evaluation.measurement import make_ruler, measure, read_measured
+from onestep.evaluation.measurement import make_measurer, measure, measuring_code, read_measurement
 from onestep.inference import baselines
-from onestep.inference.baselines import keep_baselines, sample_baselines
+from onestep.inference.baselines import sample_baselines
 from onestep.inference.sampler import sample_student
 from onestep.inference.samples import read_samples
 from onestep.inference.settings import SamplesSettings
@@ -19,6 +20,7 @@ from tests.tiny import FRAMES, SIDE, TOKENS, save_pipeline
 
 BUNDLED = Path(__file__).parents[2] / "data" / "bundled"
 SETTINGS = SamplesSettings(prompts=8, seed=1, teacher=((1, 1.0), (2, 4.0)), batch=4)
+MEASURING = measuring_code()
 SETS = ["teacher-1", "teacher-2-g4", "real-vae"]
 
 
@@ -37,7 +39,7 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory, base, small_clips, judge_folder):
     out = tmp_path_factory.mktemp("sampled") / "teacher"
-    sample_baselines(base, small_clips, judge_folder, out.parent / "none", out, TOKENS, SETTINGS)
+    sample_baselines(base, small_clips, judge_folder, out.parent / "none", out, TOKENS, SETTINGS, MEASURING)
     return out
 
 
@@ -48,10 +50,10 @@ def shipped(tmp_path_factory, sampled, small_clips, judge_folder):
     return out
 
 
-def again(tmp_path, base, clips, judge, shipped, settings=SETTINGS, tokens=TOKENS):
+def again(tmp_path, base, clips, judge, shipped, settings=SETTINGS, tokens=TOKENS, measuring=None):
     """The names of the sets that a run with these inputs takes from `shipped`."""
     out = tmp_path / "teacher"
-    sample_baselines(base, clips, judge, shipped, out, tokens, settings)
+    sample_baselines(base, clips, judge, shipped, out, tokens, settings, measuring or MEASURING)
     names = [entry["name"] for entry in read_json(out / "samples.json")["samples"]]
     return [name for name in names if (out / f"{name}.measured.safetensors").is_file()], names
 
@@ -79,11 +81,11 @@ def test_a_setting_that_does_not_ship_is_sampled_beside_those_that_do(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("changed", ["noise", "prompts", "text", "base", "judge", "code"])
+@pytest.mark.parametrize("changed", ["noise", "prompts", "text", "base", "judge", "sampling code", "measuring code"])
 def test_any_change_of_what_made_them_means_sampling_anew(
     changed, tmp_path, base, small_clips, judge_folder, shipped, monkeypatch
 ):
-    settings, tokens = SETTINGS, TOKENS
+    settings, tokens, measuring = SETTINGS, TOKENS, MEASURING
     if changed == "noise":
         settings = SETTINGS.model_copy(update={"seed": 2})
     elif changed == "prompts":
@@ -95,13 +97,15 @@ def test_any_change_of_what_made_them_means_sampling_anew(
         write_json(base / "onestep.json", read_json(base / "onestep.json") | {"name": "another"})
     elif changed == "judge":
         other = load_judge(judge_folder)
-        other.probe.bias.data += 1
+        other.probe.linear.bias.data += 1
         judge_folder = tmp_path / "judge"
         judge_folder.mkdir()
         other.save(judge_folder)
-    else:
+    elif changed == "sampling code":
         monkeypatch.setattr(baselines, "_CODE", baselines._CODE[:-1])
-    assert again(tmp_path, base, small_clips, judge_folder, shipped, settings, tokens)[0] == []
+    else:
+        measuring = MEASURING | {"evaluation/judge.py": "0" * 64}
+    assert again(tmp_path, base, small_clips, judge_folder, shipped, settings, tokens, measuring)[0] == []
 
 
 def test_other_pixels_of_the_real_clips_change_only_what_was_made_from_them(
@@ -115,18 +119,18 @@ def test_other_pixels_of_the_real_clips_change_only_what_was_made_from_them(
 def test_the_bundled_baselines_fit_the_bundled_base_and_this_code():
     """Red after a change of the sampler, a metric or the base: `data/bundled/README.md` says how to measure again."""
     record = read_json(BUNDLED.parent / "baselines" / "samples.json")
-    assert record["code"] == baselines.code()
+    assert record["code"] == {**baselines.code(), **MEASURING}
     assert record["model_sha256"] == sha256_folder(BUNDLED / "tiny-wan")
 
 
 def test_measurements_come_back_bit_for_bit(tmp_path, small_clips, judge_folder, sampled):
     found = read_samples([sampled])
-    fresh = measure(found.sets[0].frames(), make_ruler(load_judge(judge_folder), found.prompts, None))
+    fresh = measure(found.sets[0].frames(), make_measurer(load_judge(judge_folder), found.prompts, None))
     fresh.save(tmp_path / "measured.safetensors")
-    kept = read_measured(tmp_path / "measured.safetensors")
+    kept = read_measurement(tmp_path / "measured.safetensors")
     assert kept.clips.equals(fresh.clips)
     np.testing.assert_array_equal(kept.features, fresh.features)
-    assert all((kept.words[name] == fresh.words[name]).all() for name in fresh.words)
+    assert all((kept.attributes[name] == fresh.attributes[name]).all() for name in fresh.attributes)
     weights = np.random.default_rng(0).integers(0, 3, (2, len(fresh.clips))).astype(float)
     for ours, theirs in zip(kept.patches.fit(weights), fresh.patches.fit(weights), strict=True):
         np.testing.assert_array_equal(ours, theirs)

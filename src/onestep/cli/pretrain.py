@@ -92,7 +92,7 @@ def baselines(
     out: OutFolder,
 ) -> None:
     """Measure sampled baselines and keep the numbers and a few clips, to ship with the base."""
-    from onestep.inference.baselines import keep_baselines
+    from onestep.evaluation.baselines import keep_baselines
 
     keep_baselines(samples, clips, judge, out)
 

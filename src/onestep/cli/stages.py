@@ -227,12 +227,13 @@ def baselines(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Sample the multi-step model at every setting, from the same prompts and noise; or reuse what ships with it."""
+    from onestep.evaluation.measurement import measuring_code
     from onestep.gate.pin import read_pin
     from onestep.inference.baselines import sample_baselines
 
     pin, settings = read_pin(production), _params(params)
-    samples = settings.samples.with_seed(pin.seed)
-    sample_baselines(model, clips, judge, shipped, out, settings.encode.text_tokens, samples)
+    samples, tokens = settings.samples.with_seed(pin.seed), settings.encode.text_tokens
+    sample_baselines(model, clips, judge, shipped, out, tokens, samples, measuring_code())
 
 
 @app.command(rich_help_panel=STAGES)

@@ -102,7 +102,7 @@ def margins(
 ) -> None:
     """Fix within how much two clips are the same, from real clips of one caption: once, before any model is scored."""
     from onestep.cli.params import load_params, pin_threads
-    from onestep.evaluation.fidelity import fix_margins
+    from onestep.evaluation.margins import fix_margins
 
     settings = load_params(params)
     pin_threads(settings.machine)

@@ -26,11 +26,11 @@ def within(low: float, high: float, why: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def one_of(known: Sequence[str], what: str) -> AfterValidator:
-    """One of the names that are known; what: what they name."""
+def one_of(known: Sequence[str], what: str, prefix: str | None = None) -> AfterValidator:
+    """One of the names that are known; what: what they name; prefix: whatever begins with it is known too."""
 
     def check(name: str) -> str:
-        if name in known:
+        if name in known or (prefix and name.startswith(prefix) and name != prefix):
             return name
         meant = get_close_matches(name, known, n=1)
         hint = f"did you mean {meant[0]}?" if meant else f"known are {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""A look at samples while a model trains: the evaluation's own measures on the dev split's captions.
+"""Samples measured while a model trains: the evaluation's own metrics on the dev split's captions.
 
 The test split is for the verdict alone. Noise, captions and reference clips are fixed by the seed, so that two looks
 differ by the weights alone; no random state but its own is touched.
@@ -15,7 +15,7 @@ from onestep.data.latents import LatentSet
 from onestep.evaluation.distances import Estimate, FrechetDistance, Moments, diversity, make_draws, mean_of
 from onestep.evaluation.fidelity import Margins, read_margins, scores, texture
 from onestep.evaluation.judge import load_judge
-from onestep.evaluation.measurement import make_ruler, measure
+from onestep.evaluation.measurement import make_measurer, measure
 from onestep.models.pipeline import VideoPipeline
 from onestep.training.adversarial import WatchWith
 from onestep.training.adversarial_settings import AdversarialSettings
@@ -25,7 +25,7 @@ from onestep.training.watch import Generate, Measure, Seen
 _REFERENCE = 256  # real clips of the dev and train splits that samples are compared with
 _RESAMPLES = 200  # of the prompts
 _BATCH = 16  # clips decoded at once
-_FAINT = 1e-6  # so that real clips without motion divide by something
+_LEAST_MOTION = 1e-6  # so that real clips without motion divide by something
 
 
 def watch_with(clips: Path, judge: Path, margins: Path) -> WatchWith:
@@ -59,16 +59,16 @@ def development_measure(
     index = read_index(clips)
     own = index.set_index("clip_id").loc[dev.rows.clip_id.tolist()].reset_index()
     prompts = own.iloc[np.arange(count) % len(own)].reset_index(drop=True)
-    ruler = make_ruler(load_judge(judge), prompts, None)
+    measurer = make_measurer(load_judge(judge), prompts, None)
     pool = index[index.split == "train"].head(_REFERENCE)
-    reference = ruler.judge.assess(load_frames(clips, pool.clip_id.tolist()))
+    reference = measurer.judge.assess(load_frames(clips, pool.clip_id.tolist()))
     draws = make_draws(count, len(pool), _RESAMPLES, seed)
     video = FrechetDistance(Moments(reference.features[:, None]), draws)
     patch = FrechetDistance(Moments(reference.patches), draws)
     shape = (int(own.frames[0]), int(own.height[0]), int(own.width[0]))
     holding = margins if margins and not margins.misfit(sha256_folder(judge), shape) else None
     textures = texture(Moments(reference.patches))
-    real = measure(load_frames(clips, prompts.clip_id.tolist()), ruler)
+    real = measure(load_frames(clips, prompts.clip_id.tolist()), measurer)
     noise = torch.randn((count, *dev.record["latent_shape"]), generator=seeded(seed, "development"))
     text = dev.text(prompts.caption.tolist())
 
@@ -78,7 +78,7 @@ def development_measure(
             part = slice(start, start + _BATCH)
             latents = generate(noise[part].to(pipeline.device), text[part].to(pipeline.device))
             frames.append(pipeline.decode_video(latents))
-        found = measure(np.concatenate(frames), ruler)
+        found = measure(np.concatenate(frames), measurer)
         seen = {
             "frechet_video_distance": video.of(Moments(found.features[:, None])),
             "patch_frechet_distance": patch.of(found.patches),
@@ -88,7 +88,7 @@ def development_measure(
         if holding:
             seen["fidelity"] = mean_of(scores(found, textures, holding)["fidelity"], draws)
         for name in ("motion", "structural_stability"):
-            share = found.clips[name].to_numpy() / max(real.clips[name].mean(), _FAINT)
+            share = found.clips[name].to_numpy() / max(real.clips[name].mean(), _LEAST_MOTION)
             seen[name] = mean_of(share, draws)
         spread, spread_of_real = (diversity(each.features, draws) for each in (found, real))
         if spread and spread_of_real:

@@ -11,7 +11,7 @@ import pandas as pd
 from onestep.core.storage import read_mapping, replacing, replacing_folder, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index
 from onestep.data.schema import attribute_columns
-from onestep.evaluation import metrics
+from onestep.evaluation.columns import ASKED, NAMED
 from onestep.evaluation.comparison import cell, compare
 from onestep.evaluation.distances import (
     FRECHET_RESAMPLES,
@@ -25,17 +25,17 @@ from onestep.evaluation.distances import (
     mean_of,
     mode_coverage,
 )
-from onestep.evaluation.fidelity import QUESTIONS, Margins, best_of_many_steps, preference, read_margins, texture
+from onestep.evaluation.fidelity import Margins, read_margins, texture
+from onestep.evaluation.gsb import preference
 from onestep.evaluation.judge import load_judge
-from onestep.evaluation.measurement import Measured, Ruler, make_ruler, measure, read_measured
+from onestep.evaluation.measurement import Measurement, Measurer, make_measurer, measure, read_measurement
+from onestep.evaluation.names import QUESTIONS, better
 from onestep.evaluation.settings import EvaluateSettings
 from onestep.evaluation.statistics import Comparison, paired_tests
+from onestep.evaluation.teacher import best_of_many_steps
+from onestep.inference.rows import CANDIDATE, CEILINGS, CHAMPION, REAL
 from onestep.inference.samples import RECORD, Samples, read_samples
 
-CANDIDATE = "onestep"
-CHAMPION = "champion"
-REAL = "real"
-NOT_MODELS = (REAL, "real-vae")
 METRICS_FILE = "metrics.json"
 PER_PROMPT = "per_prompt.parquet"
 PLOTS = "plots"
@@ -70,7 +70,7 @@ def evaluate(
     prompts' own clips; the reference is other real clips, so that `real` is a ceiling and not a comparison with itself.
     comparison: what the run was offered; the candidate is then tested against the champion, or against every other
     model where there is none. margins: within how much two clips are the same, for the candidate's GSB. Raises
-    `EvaluationError`, `PreferenceError` or `SamplesError`.
+    `EvaluationError`, `MarginsError` or `SamplesError`.
     """
     found = read_samples(samples)
     if comparison:
@@ -79,41 +79,41 @@ def evaluate(
         raise EvaluationError(
             f"{len(found.prompts)} prompts give no intervals: the nearest legal samples.prompts is {_MIN_CLIPS}"
         )
-    ruler = make_ruler(load_judge(judge), found.prompts, settings.text_model)
-    reference = read_reference(clips, ruler)
-    measured = dict(measure_each(found, clips, ruler))
+    measurer = make_measurer(load_judge(judge), found.prompts, settings.text_model)
+    reference = read_reference(clips, measurer)
+    measured = dict(measure_each(found, clips, measurer))
     draws = make_draws(len(found.prompts), len(reference.features), settings.resamples, settings.seed)
-    report = summarise(measured, reference, ruler, draws, settings)
+    report = summarise(measured, reference, measurer, draws, settings)
     if comparison and CANDIDATE in measured:
         report["tests"] = tests(measured, reference, comparison)
         report["comparison"] = {"alpha": comparison.alpha, "seed": comparison.seed, "candidate": _model_of(samples)}
     report["settings"] = {s.name: {"steps": s.steps, "guidance": s.guidance} for s in found.sets}
     if margins and CANDIDATE in measured:
-        report["gsb"] = _preferences(measured, reference, report, read_margins(margins), judge, clips, ruler, draws)
+        report["gsb"] = _preferences(measured, reference, report, read_margins(margins), judge, clips, measurer, draws)
     write_json(out / METRICS_FILE, report)
     with replacing(out / PER_PROMPT) as partial:
-        per_prompt(measured, ruler).to_parquet(partial, index=False)
+        per_prompt(measured, measurer).to_parquet(partial, index=False)
     with replacing_folder(out / PLOTS) as folder:
         for name, table in plots(report, found).items():
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
 
 
-def measure_each(samples: Samples, clips: Path, ruler: Ruler) -> Iterator[tuple[str, Measured]]:
+def measure_each(samples: Samples, clips: Path, measurer: Measurer) -> Iterator[tuple[str, Measurement]]:
     """Every row of the report by name: the models in order, then the real clips."""
     for found in samples.sets:
-        if found.measured and ruler.text is not None:
+        if found.measured and measurer.text is not None:
             raise EvaluationError(
                 f"{found.measured} was measured without evaluate.text_model: empty data/baselines, "
                 "so that the baselines are sampled anew"
             )
-        yield found.name, read_measured(found.measured) if found.measured else measure(found.frames(), ruler)
-    yield REAL, measure(load_frames(clips, samples.prompts["clip_id"].tolist()), ruler)
+        yield found.name, read_measurement(found.measured) if found.measured else measure(found.frames(), measurer)
+    yield REAL, measure(load_frames(clips, samples.prompts["clip_id"].tolist()), measurer)
 
 
-def read_reference(clips: Path, ruler: Ruler) -> Reference:
-    """Real test clips that are nobody's prompt; where they are fewer than the prompts, dev and then train clips as well."""
+def read_reference(clips: Path, measurer: Measurer) -> Reference:
+    """Real test clips that are not a prompt's own; where they are fewer than the prompts, dev and then train clips as well."""
     index = read_index(clips)
-    own = set(ruler.prompts["clip_id"])
+    own = set(measurer.prompts["clip_id"])
     free = index[~index["clip_id"].isin(own)]
     chosen = free[free["split"] == "test"]
     for split in ("dev", "train"):
@@ -127,19 +127,19 @@ def read_reference(clips: Path, ruler: Ruler) -> Reference:
         )
     frames = load_frames(clips, chosen["clip_id"].tolist())
     splits = {str(name): int(count) for name, count in chosen["split"].value_counts(sort=False).items()}
-    seen = ruler.judge.assess(frames)
-    return Reference(seen.features, Moments(seen.patches), splits)
+    assessed = measurer.judge.assess(frames)
+    return Reference(assessed.features, Moments(assessed.patches), splits)
 
 
 def estimates(
-    measured: dict[str, Measured], reference: Reference, ruler: Ruler, draws: Draws
+    measured: dict[str, Measurement], reference: Reference, measurer: Measurer, draws: Draws
 ) -> dict[str, dict[str, Estimate]]:
     """Every metric of every model, resampled by the same draws."""
     frechet = FrechetDistance(Moments(reference.features[:, None]), draws)
     patch = FrechetDistance(reference.patches, draws)
     kernel = KernelDistance(reference.features, draws)
-    captions = ruler.prompts["caption"].to_numpy()
-    asked = {name: ruler.prompts[name].to_numpy() for name in ruler.attributes}
+    captions = measurer.prompts["caption"].to_numpy()
+    asked = {name: measurer.prompts[name].to_numpy() for name in measurer.attributes}
     found = {}
     for name, model in measured.items():
         cells = {
@@ -148,7 +148,7 @@ def estimates(
             "patch_frechet_distance": patch.of(model.patches),
             "diversity": diversity(model.features, draws),
             "caption_diversity": diversity(model.features, draws, captions),
-            "mode_coverage": mode_coverage(model.words, asked, draws) if asked else None,
+            "mode_coverage": mode_coverage(model.attributes, asked, draws) if asked else None,
         }
         cells |= {column: mean_of(model.clips[column].to_numpy(), draws) for column in model.clips.columns}
         found[name] = {metric: estimate for metric, estimate in cells.items() if estimate is not None}
@@ -156,10 +156,10 @@ def estimates(
 
 
 def summarise(
-    measured: dict[str, Measured], reference: Reference, ruler: Ruler, draws: Draws, settings: EvaluateSettings
+    measured: dict[str, Measurement], reference: Reference, measurer: Measurer, draws: Draws, settings: EvaluateSettings
 ) -> dict[str, Any]:
     """The content of `metrics.json`: values and differences with intervals, sizes of the sets, and what was not measured."""
-    found = estimates(measured, reference, ruler, draws)
+    found = estimates(measured, reference, measurer, draws)
     names = sorted({metric for cells in found.values() for metric in cells})
     return {
         "models": {
@@ -167,21 +167,21 @@ def summarise(
             for model, cells in found.items()
         },
         "comparisons": compare(found, CANDIDATE, settings.confidence) if CANDIDATE in found else {},
-        "prompts": len(ruler.prompts),
+        "prompts": len(measurer.prompts),
         "reference": {"clips": len(reference.features), "splits": reference.splits},
         "bootstrap": {
             "confidence": settings.confidence,
             "resamples": len(draws.prompts),
             "resamples_frechet": min(len(draws.prompts), FRECHET_RESAMPLES),
         },
-        "metrics": {name: _described(name) for name in names},
-        "unmeasured": ruler.unmeasured,
+        "metrics": {name: {"better": better(name)} for name in names},
+        "unmeasured": measurer.unmeasured,
     }
 
 
-def tests(measured: dict[str, Measured], reference: Reference, comparison: Comparison) -> dict[str, Any]:
+def tests(measured: dict[str, Measurement], reference: Reference, comparison: Comparison) -> dict[str, Any]:
     """`{"onestep vs champion": {metric: {"p_value", "difference", "permutations"}}}`."""
-    others = [CHAMPION] if CHAMPION in measured else [n for n in measured if n not in (CANDIDATE, *NOT_MODELS)]
+    others = [CHAMPION] if CHAMPION in measured else [n for n in measured if n not in (CANDIDATE, *CEILINGS)]
     return {
         f"{CANDIDATE} vs {other}": paired_tests(
             measured[CANDIDATE], measured[other], reference.features, reference.patches, comparison
@@ -190,13 +190,15 @@ def tests(measured: dict[str, Measured], reference: Reference, comparison: Compa
     }
 
 
-def per_prompt(measured: dict[str, Measured], ruler: Ruler) -> pd.DataFrame:
-    """One row per model and prompt: the per-clip metrics, and the word that the judge saw of each attribute."""
+def per_prompt(measured: dict[str, Measurement], measurer: Measurer) -> pd.DataFrame:
+    """One row per model and prompt: the per-clip metrics, and the word that the judge named of each attribute."""
     parts = []
     for name, model in measured.items():
-        asked = ruler.prompts.rename(columns={name: f"asked_{name}" for name in attribute_columns(ruler.prompts)})
-        seen = pd.DataFrame(model.words).add_prefix("seen_")
-        parts.append(pd.concat([asked.assign(model=name), seen, model.clips], axis=1))
+        columns = {column: f"{ASKED}{column}" for column in attribute_columns(measurer.prompts)}
+        named = pd.DataFrame(model.attributes).add_prefix(NAMED)
+        parts.append(
+            pd.concat([measurer.prompts.rename(columns=columns).assign(model=name), named, model.clips], axis=1)
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -215,18 +217,18 @@ def plots(report: dict[str, Any], samples: Samples) -> dict[str, pd.DataFrame]:
 
 
 def _preferences(
-    measured: dict[str, Measured],
+    measured: dict[str, Measurement],
     reference: Reference,
     report: dict[str, Any],
     margins: Margins,
     judge: Path,
     clips: Path,
-    ruler: Ruler,
+    measurer: Measurer,
     draws: Draws,
 ) -> dict[str, Any]:
     """The candidate's GSB, or why these margins do not allow one."""
     index = read_index(clips).set_index("clip_id")
-    size = index.loc[ruler.prompts["clip_id"].iloc[0], ["frames", "height", "width"]]
+    size = index.loc[measurer.prompts["clip_id"].iloc[0], ["frames", "height", "width"]]
     misfit = margins.misfit(sha256_folder(judge), (int(size.iloc[0]), int(size.iloc[1]), int(size.iloc[2])))
     if misfit:
         return {"against": None, "unmeasured": dict.fromkeys(QUESTIONS, misfit)}
@@ -235,17 +237,12 @@ def _preferences(
     return preference(measured, CANDIDATE, texture(reference.patches), margins, draws, confidence, against)
 
 
-def _described(name: str) -> dict[str, str]:
-    metric = metrics.metric_named(name)
-    return {"better": metric.better, "unit": metric.unit, "title": metric.title, "definition": metric.definition}
-
-
 def _require_offered(comparison: Comparison, judge: Path, samples: Sequence[Path]) -> None:
     found = sha256_folder(judge)
     if comparison.judge not in (None, found):
         raise EvaluationError(
-            f"{judge} has sha256 {found}, but data/production.json pins {comparison.judge}: a ruler must not move during a "
-            "comparison; run onestep ledger offer to begin one with the new judge"
+            f"{judge} has sha256 {found}, but data/production.json pins {comparison.judge}: the judge must not change "
+            "during a comparison; run onestep ledger offer to begin one with the new judge"
         )
     for folder in samples:
         if (folder / RECORD).is_file() and read_mapping(folder / RECORD, seed=int)["seed"] != comparison.seed:

@@ -1,7 +1,7 @@
-"""Rendering faults of a strength in [0, 1], put into clips on purpose: a ruler is tested on what it must see.
+"""Rendering faults of a strength in [0, 1], put into clips on purpose: a judge is tested on what it must notice.
 
 Each takes uint8 clips `[N, T, H, W, 3]`, a strength per clip `[N]`, and a generator, and returns new uint8 clips.
-Strength 0 changes nothing; strength 1 is a fault that nobody overlooks.
+Strength 0 changes nothing; strength 1 is a fault that is obvious at once.
 """
 
 from collections.abc import Callable

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from onestep.evaluation.distances import Moments, _cubic
-from onestep.evaluation.metrics import metric_named
+from onestep.evaluation.names import better
 
 if TYPE_CHECKING:
-    from onestep.evaluation.measurement import Measured
+    from onestep.evaluation.measurement import Measurement
 
 RESOLUTION = 10  # permutations that may still reach the observed difference at a p-value of exactly alpha
 LEAST, MOST = 999, 9_999_999  # permutations of any test
@@ -106,8 +106,8 @@ def skew_corrected(differences: np.ndarray) -> np.ndarray:
 
 
 def paired_tests(
-    candidate: "Measured",
-    other: "Measured",
+    candidate: "Measurement",
+    other: "Measurement",
     reference: np.ndarray,
     reference_patches: Moments,
     comparison: Comparison,
@@ -118,9 +118,9 @@ def paired_tests(
     """
     found = contributions(candidate, other, reference, reference_patches)
     names = list(found)
-    better = np.array([1.0 if metric_named(name).better == "higher" else -1.0 for name in names])
+    signs = np.array([1.0 if better(name) == "higher" else -1.0 for name in names])
     differences = np.stack([found[name] for name in names], axis=1)
-    tested = mean_test(differences * better, comparison.alpha, comparison.seed)
+    tested = mean_test(differences * signs, comparison.alpha, comparison.seed)
     return {
         name: {
             "p_value": float(tested.p_values[i]),
@@ -132,7 +132,7 @@ def paired_tests(
 
 
 def contributions(
-    candidate: "Measured", other: "Measured", reference: np.ndarray, reference_patches: Moments
+    candidate: "Measurement", other: "Measurement", reference: np.ndarray, reference_patches: Moments
 ) -> dict[str, np.ndarray]:
     """By metric, what each prompt adds to candidate less other, `[N]`; their mean is the difference."""
     found: dict[str, np.ndarray] = {

@@ -1,16 +1,13 @@
-"""What the rules of promotion look at and what they say: parsed reports in, one result per thing checked out."""
+"""What the rules of promotion read and what they return: parsed reports in, one result per thing checked out."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from onestep.evaluation.names import METRICS, Direction, better
 from onestep.gate.pin import Pin
 from onestep.gate.settings import GateSettings
-
-CANDIDATE = "onestep"
-CHAMPION = "champion"
-CEILING = "real"
 
 Outcome = Literal["passed", "held", "failed", "unmeasured"]
 
@@ -80,13 +77,14 @@ def not_measured(evidence: Evidence, metric: str, name: str) -> RuleResult | Non
     return None if reason is None else without_numbers(name, "unmeasured", f"{metric} was not measured: {reason}")
 
 
-def direction(metric: str, key: str) -> Literal["higher", "lower"]:
+def direction(metric: str, key: str) -> Direction:
     """Which way a metric improves; raises `GateError` that names the rule's key when nothing measures the metric."""
-    from onestep.evaluation.metrics import METRICS
-
-    if metric not in METRICS:
-        raise GateError(f"params.yaml: {key} names {metric!r}, which is not a metric; known are {', '.join(METRICS)}")
-    return METRICS[metric].better
+    try:
+        return better(metric)
+    except KeyError as error:
+        raise GateError(
+            f"params.yaml: {key} names {metric!r}, which is not a metric; known are {', '.join(METRICS)}"
+        ) from error
 
 
 def cell(evidence: Evidence, row: str, metric: str) -> Mapping[str, float] | None:

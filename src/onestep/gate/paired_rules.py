@@ -1,12 +1,11 @@
-"""The rules that set the candidate beside another model, prompt by prompt: better than one, not worse than another."""
+"""The rules that compare the candidate with another model, prompt by prompt: better than one, not worse than another."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
+from onestep.evaluation.names import Direction
 from onestep.gate.evidence import (
-    CANDIDATE,
-    CHAMPION,
     Evidence,
     Outcome,
     RuleResult,
@@ -18,6 +17,7 @@ from onestep.gate.evidence import (
     without_numbers,
 )
 from onestep.gate.settings import GateSettings, Margin
+from onestep.inference.rows import CANDIDATE, CHAMPION
 
 BETTER_METRICS = "gate.better_metrics"
 MARGINS = "gate.margins"
@@ -32,7 +32,7 @@ class Difference:
     value: float
     low: float
     high: float
-    better: Literal["higher", "lower"]
+    better: Direction
 
     @property
     def gains(self) -> tuple[float, float]:
@@ -50,8 +50,8 @@ class Difference:
 def better_than_champion(evidence: Evidence, settings: GateSettings) -> Iterator[RuleResult]:
     """Where a champion is pinned: better than it on at least one metric, at the alpha that was offered.
 
-    The smallest p-value times the number of metrics (Bonferroni) is held against alpha; the other metrics are the
-    business of `not_worse_than_champion`.
+    The smallest p-value times the number of metrics (Bonferroni) is held against alpha; the other metrics are held
+    by `not_worse_than_champion`.
     """
     if not evidence.has_champion:
         return

@@ -1,6 +1,6 @@
 """The rules of promotion: one pure function each, all of one signature.
 
-A rule looks at the parsed reports and the `gate` settings and yields one result per thing it checks; `gates.py` adds
+A rule looks at the parsed reports and the `gate` settings and yields one result per thing it checks; `verdict.py` adds
 the results up to a verdict and says what the outcomes mean. Those that compare two models are in `paired_rules.py`.
 """
 
@@ -8,9 +8,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from onestep.evaluation.teacher import best_teacher
 from onestep.gate.evidence import (
-    CANDIDATE,
-    CEILING,
     Evidence,
     Outcome,
     Rule,
@@ -29,6 +28,7 @@ from onestep.gate.paired_rules import (
     training_seeds_agree,
 )
 from onestep.gate.settings import GateSettings
+from onestep.inference.rows import CANDIDATE, REAL
 
 
 def validation_passed(evidence: Evidence, settings: GateSettings) -> Iterator[RuleResult]:
@@ -77,9 +77,9 @@ def floors(evidence: Evidence, settings: GateSettings) -> Iterator[RuleResult]:
         if unmeasured := not_measured(evidence, metric, name):
             yield unmeasured
             continue
-        candidate, ceiling = (cell(evidence, row, metric) for row in (CANDIDATE, CEILING))
+        candidate, ceiling = (cell(evidence, row, metric) for row in (CANDIDATE, REAL))
         if candidate is None or ceiling is None:
-            row = CANDIDATE if candidate is None else CEILING
+            row = CANDIDATE if candidate is None else REAL
             yield RuleResult(name, "held", None, None, None, None, f"metrics.json has no {metric} of {row!r}")
             continue
         at_most = better == "lower" and share > 0
@@ -104,7 +104,7 @@ def floors(evidence: Evidence, settings: GateSettings) -> Iterator[RuleResult]:
 def speedup(evidence: Evidence, settings: GateSettings) -> Iterator[RuleResult]:
     """The denoiser alone is faster than the teacher's best setting by at least `gate.min_speedup`."""
     name, limit = "denoiser speed-up", settings.min_speedup
-    teacher = best_teacher(evidence)
+    teacher = best_teacher(evidence.metrics.get("models", {}))
     slow = evidence.latency.get("models", {}).get(teacher, {}).get("denoiser_s") if teacher else None
     fast = evidence.latency.get("models", {}).get(CANDIDATE, {}).get("denoiser_s")
     if not slow or not fast:
@@ -139,16 +139,6 @@ RULES: tuple[Rule, ...] = (
     floors,
     speedup,
 )
-
-
-def best_teacher(evidence: Evidence) -> str | None:
-    """The row of the teacher with the lowest Fréchet video distance, its best setting; null when none was sampled."""
-    scores = {
-        row: cells["frechet_video_distance"]["value"]
-        for row, cells in evidence.metrics.get("models", {}).items()
-        if row.startswith("teacher-") and finite(cells.get("frechet_video_distance", {}).get("value"))
-    }
-    return min(sorted(scores), key=lambda row: scores[row], default=None)
 
 
 def _not_finite(content: Any, where: str) -> Iterator[str]:

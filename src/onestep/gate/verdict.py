@@ -1,4 +1,4 @@
-"""May this model be promoted? A verdict that anyone can compute again.
+"""May this model be promoted? A verdict that can be computed again from its files.
 
 The verdict is a function of the report files and the `gate` group of `params.yaml` alone: no clock, no randomness.
 
@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onestep.core.storage import read_mapping, sha256_file, write_json
-from onestep.gate.evidence import CANDIDATE, Evidence, GateError, RuleResult
+from onestep.gate.evidence import Evidence, GateError, RuleResult
 from onestep.gate.paired_rules import standard_errors
 from onestep.gate.pin import Pin, read_pin
 from onestep.gate.rules import RULES
 from onestep.gate.settings import GateSettings
 from onestep.gate.spending import NIGHTS, alpha_without_promotion, detectable
+from onestep.inference.rows import CANDIDATE
 
 Verdict = Literal["promote", "hold", "reject"]
 

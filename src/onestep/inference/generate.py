@@ -1,4 +1,4 @@
-"""What people type by hand: one clip from one sentence, and latents decoded back to be looked at."""
+"""Commands typed by hand: one clip from one sentence, and latents decoded again beside their clips."""
 
 from collections.abc import Sequence
 from pathlib import Path

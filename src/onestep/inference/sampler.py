@@ -19,6 +19,7 @@ from torch import Tensor
 from onestep.core.storage import replacing_folder, sha256_file, write_json
 from onestep.data.clips import load_frames, read_index
 from onestep.data.schema import attribute_columns
+from onestep.inference.rows import teacher_row
 from onestep.inference.samples import PROMPTS, RECORD, SampleSet
 from onestep.inference.settings import SamplesSettings
 from onestep.models.pipeline import VideoPipeline, fingerprint, load_pipeline
@@ -37,11 +38,8 @@ class Setting(NamedTuple):
 
 
 def teacher_settings(settings: SamplesSettings) -> list[Setting]:
-    """The teacher's settings under their names: `teacher-25`, `teacher-25-g4` (steps, guidance)."""
-    return [
-        Setting(f"teacher-{steps}" + ("" if guidance == 1.0 else f"-g{guidance:g}"), steps, guidance)
-        for steps, guidance in settings.teacher
-    ]
+    """The teacher's settings under the names of their rows."""
+    return [Setting(teacher_row(steps, guidance), steps, guidance) for steps, guidance in settings.teacher]
 
 
 def choose_prompts(clips: Path, count: int, seed: int) -> pd.DataFrame:
@@ -82,23 +80,23 @@ def sample(
     out: Path,
     text_tokens: int,
     settings: SamplesSettings,
-    kept: Mapping[str, SampleSet] | None = None,
+    reused: Mapping[str, SampleSet] | None = None,
     **record: Any,
 ) -> None:
     """Write the family folder `out`: the model's clips in each of these ways, for the prompts of the settings.
 
-    A way of no steps is the prompts' own clips through the autoencoder. `kept` sets are copied instead of sampled;
+    A way of no steps is the prompts' own clips through the autoencoder. `reused` sets are copied instead of sampled;
     `record` is added to the folder's record.
     """
     from rich.progress import track
 
-    kept = kept or {}
+    reused = reused or {}
     prompts = choose_prompts(clips, settings.prompts, settings.seed)
-    made = _make([way for way in ways if way.name not in kept], model, clips, prompts, text_tokens, settings)
+    made = _make([way for way in ways if way.name not in reused], model, clips, prompts, text_tokens, settings)
     with replacing_folder(out) as partial:
         for way in track(ways, description=f"sampling {out.name}"):
-            if way.name in kept:
-                for path in (kept[way.name].path, kept[way.name].measured):
+            if way.name in reused:
+                for path in (reused[way.name].path, reused[way.name].measured):
                     if path is not None:
                         shutil.copyfile(path, partial / path.name)
             else:

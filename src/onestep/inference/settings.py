@@ -4,12 +4,7 @@ from typing import Annotated
 
 from onestep.core.settings import Settings
 from onestep.core.values import Batch, Guidance, Seed, Steps, distinct, within
-
-
-def teacher_row(steps: int, guidance: float) -> str:
-    """What the teacher is called at one setting: `teacher-25`, `teacher-25-g4` (steps, guidance)."""
-    return f"teacher-{steps}" + ("" if guidance == 1.0 else f"-g{guidance:g}")
-
+from onestep.inference.rows import teacher_row
 
 Teacher = Annotated[tuple[tuple[Steps, Guidance], ...], distinct(lambda setting: teacher_row(setting[0], setting[1]))]
 

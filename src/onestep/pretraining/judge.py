@@ -1,4 +1,4 @@
-"""Train the judge on real clips: once, before any student is scored, and then never again."""
+"""Train the judge on real clips: once, before any student is scored."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,9 @@ from onestep.core.storage import replacing_folder, write_json
 from onestep.data.clips import load_frames, read_index
 from onestep.demo.world import vocabulary
 from onestep.evaluation.faults import FAULTS
-from onestep.evaluation.judge import Judge, to_input
+from onestep.evaluation.features import ClipFeatures
+from onestep.evaluation.judge import Judge, JudgeConfig, Words, convolutional_judge
+from onestep.evaluation.network import to_input
 from onestep.pretraining.settings import JudgeTraining
 
 _FAULTY_SHARE = 0.25  # of a batch: clips with one fault, from which only the fault head learns
@@ -58,12 +60,14 @@ def fit(train: LabelledClips, settings: JudgeTraining) -> Judge:
     """A judge trained on the clips: its probe on clean ones, its fault head on clips with one fault of a random strength.
 
     Clips are varied in ways that keep what they show (`_varied`) and by a small step in brightness; noise or blur on
-    clips that count as clean would teach it to look past them.
+    clips that count as clean would teach it to ignore them.
     """
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
-    vocabulary_seen = {name: words for name, words in vocabulary().items() if name in train.classes}
-    judge = Judge(vocabulary_seen, tuple(FAULTS), settings.width, settings.seed)
+    words = tuple(Words(attribute=name, words=w) for name, w in vocabulary().items() if name in train.classes)
+    judge = convolutional_judge(
+        JudgeConfig(vocabulary=words, faults=tuple(FAULTS), width=settings.width, seed=settings.seed)
+    )
     optimiser = torch.optim.AdamW(judge.parameters(), settings.learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=settings.updates + 1, pct_start=_WARMUP_SHARE
@@ -128,7 +132,9 @@ def _with_faults(frames: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarr
 
 
 def _loss(judge: Judge, clips: Tensor, targets: dict[str, Tensor], grades: Tensor) -> Tensor:
-    logits, faults, _ = judge(clips)
+    assert isinstance(judge.extractor, ClipFeatures)
+    depths = judge(clips)
+    logits, faults = judge.probe(depths), judge.extractor.grades(depths)
     entropy = [
         functional.cross_entropy(logits[name], target, ignore_index=_IGNORED) for name, target in targets.items()
     ]
