@@ -13,6 +13,7 @@ from onestep.gate.settings import GateSettings, Margin
 from onestep.gate.verdict import gate
 from tests.pins import CHAMPION, FIRST
 
+MACHINE = {"cpu": "A processor", "cores": 2, "gpus": [], "threads": 2}
 SETTINGS = GateSettings(
     alpha=0.05,
     initial_wealth=0.025,
@@ -60,12 +61,14 @@ def good_reports() -> dict[str, Any]:
             "prompts": 128,
             "unmeasured": {},
         },
+        "machine": MACHINE,
         "latency": {
+            "machine": MACHINE,
             "models": {
                 "onestep": {"denoiser_s": cell(0.010, 0.001)},
                 "teacher-1": {"denoiser_s": cell(0.010, 0.001)},
                 "teacher-25": {"denoiser_s": cell(0.250, 0.01)},
-            }
+            },
         },
         "validation": {"passed": True, "checks": [{"name": "schema", "passed": True}]},
         "production": FIRST,
@@ -389,7 +392,7 @@ def test_power_says_what_each_night_can_find(verdict_of: VerdictOf) -> None:
 
 def test_report_that_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "production.json").write_text(json.dumps(FIRST))
-    files = (tmp_path / f"{name}.json" for name in ("metrics", "latency", "validation", "production"))
+    files = (tmp_path / f"{name}.json" for name in ("metrics", "latency", "machine", "validation", "production"))
     with pytest.raises(StorageError, match=r"metrics\.json does not exist"):
         gate(*files, tmp_path / "seeds", tmp_path / "verdict.json", SETTINGS)
 
@@ -434,3 +437,41 @@ def test_report_that_was_edited_is_named_with_its_key(
     with pytest.raises((GateError, StorageError)) as caught:
         verdict_of(reports)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("timed", "where"),
+    [
+        (MACHINE | {"cpu": "A faster one"}, "A faster one, 2 cores, no GPU, 2 threads"),
+        (MACHINE | {"gpus": ["NVIDIA H100 80GB HBM3, 81559 MiB"]}, "NVIDIA H100 80GB HBM3, 81559 MiB"),
+        (MACHINE | {"threads": 8}, "8 threads"),
+        (None, "a machine without a name"),
+    ],
+)
+def test_timings_of_another_machine_are_refused(verdict_of: VerdictOf, timed: Any, where: str) -> None:
+    reports = good_reports()
+    reports["latency"]["machine"] = timed
+    with pytest.raises(GateError, match=f"measured on .*{where}.*, and this run is on A processor, 2 cores") as refused:
+        verdict_of(reports)
+    assert "dvc repro --force --single-item latency" in str(refused.value)
+
+
+def test_a_verdict_holds_computed_numbers_in_six_digits_and_what_was_offered_as_it_was(verdict_of: VerdictOf) -> None:
+    reports = good_reports()
+    reports["production"] = FIRST | {"alpha": 0.006123456789}
+    reports["latency"]["models"]["teacher-25"]["denoiser_s"] = cell(0.1234567891, 0.001)
+    rules = {rule["name"]: rule for rule in verdict_of(reports)["rules"]}
+    assert rules["denoiser speed-up"]["observed"] == 12.3457
+    assert rules["better than teacher-4: attribute_accuracy"]["alpha"] == 0.006123456789
+
+
+def test_a_rule_on_an_attribute_of_the_footage_is_judged_like_any_other(verdict_of: VerdictOf) -> None:
+    settings = SETTINGS.model_copy(update={"floors": {"attribute_accuracy_breed": 0.5, "diversity": 0.7}})
+    reports = good_reports()
+    for row, value in (("onestep", 0.7), ("real", 1.0)):
+        reports["metrics"]["models"][row] = reports["metrics"]["models"][row] | {
+            "attribute_accuracy_breed": cell(value)
+        }
+    assert outcomes(verdict_of(reports, settings))["floor: attribute_accuracy_breed"] == "passed"
+    missing = outcomes(verdict_of(good_reports(), settings))["floor: attribute_accuracy_breed"]
+    assert missing == "held"

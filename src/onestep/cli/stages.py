@@ -263,13 +263,14 @@ def latency(
     student: Annotated[Path, input_folder("Folder of the one-step model.")],
     base: Base,
     out: OutFile,
+    machine: Annotated[Path, output_file("File that names this machine; neither git nor DVC carries it to another.")],
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Time the student and the teacher's settings, in turn."""
+    """Time the student and the teacher's settings, in turn, on this machine."""
     from onestep.inference.latency import latency as run
 
     settings = _params(params)
-    run(student, base, out, settings.encode.text_tokens, settings.samples, settings.latency)
+    run(student, base, out, machine, settings.encode.text_tokens, settings.samples, settings.latency)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -279,13 +280,16 @@ def gate(
     validation: Validation,
     production: Production,
     seeds: Annotated[Path, input_folder("Folder of metrics.json of models trained alike with other seeds.")],
+    machine: Annotated[
+        Path, input_file("The file that names the machine of the timings, from `latency`.", option=True)
+    ],
     out: OutFile,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Judge the candidate by the rules in the settings: promote, hold or reject."""
     from onestep.gate.verdict import gate as run
 
-    run(metrics, latency, validation, production, seeds, out, _settings(params).gate)
+    run(metrics, latency, machine, validation, production, seeds, out, _settings(params).gate)
 
 
 @app.command(rich_help_panel=STAGES)

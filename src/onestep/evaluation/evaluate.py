@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from onestep.core.rounding import DIGITS, rounded
 from onestep.core.storage import read_mapping, replacing, replacing_folder, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index
 from onestep.data.schema import attribute_columns
@@ -90,12 +91,12 @@ def evaluate(
     report["settings"] = {s.name: {"steps": s.steps, "guidance": s.guidance} for s in found.sets}
     if margins and CANDIDATE in measured:
         report["gsb"] = _preferences(measured, reference, report, read_margins(margins), judge, clips, measurer, draws)
-    write_json(out / METRICS_FILE, report)
+    write_json(out / METRICS_FILE, as_reported(report))
     with replacing(out / PER_PROMPT) as partial:
         per_prompt(measured, measurer).to_parquet(partial, index=False)
     with replacing_folder(out / PLOTS) as folder:
         for name, table in plots(report, found).items():
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+            table.to_csv(folder / f"{name}.csv", index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
 
 
 def measure_each(samples: Samples, clips: Path, measurer: Measurer) -> Iterator[tuple[str, Measurement]]:
@@ -200,6 +201,13 @@ def per_prompt(measured: dict[str, Measurement], measurer: Measurer) -> pd.DataF
             pd.concat([measurer.prompts.rename(columns=columns).assign(model=name), named, model.clips], axis=1)
         )
     return pd.concat(parts, ignore_index=True)
+
+
+def as_reported(report: dict[str, Any]) -> dict[str, Any]:
+    """The report in the digits that machines agree on; what the run was offered stays exact."""
+    exact = {key: report[key] for key in ("comparison",) if key in report}
+    found: dict[str, Any] = rounded(report) | exact
+    return found
 
 
 def plots(report: dict[str, Any], samples: Samples) -> dict[str, pd.DataFrame]:

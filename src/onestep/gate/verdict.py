@@ -19,6 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from onestep.core.machine import KEYS, described
+from onestep.core.rounding import rounded, significant
 from onestep.core.storage import read_mapping, sha256_file, write_json
 from onestep.gate.evidence import Evidence, GateError, RuleResult
 from onestep.gate.paired_rules import standard_errors
@@ -35,12 +37,20 @@ _TABLES = {"models": ("value", "low", "high"), "comparisons": ("difference", "lo
 
 
 def gate(
-    metrics: Path, latency: Path, validation: Path, production: Path, seeds: Path, out: Path, settings: GateSettings
+    metrics: Path,
+    latency: Path,
+    machine: Path,
+    validation: Path,
+    production: Path,
+    seeds: Path,
+    out: Path,
+    settings: GateSettings,
 ) -> None:
     """Write the verdict on the candidate: the rules' results, one summary sentence, and the sha256 of what was read.
 
-    seeds: a folder with the `metrics.json` of models trained alike with other seeds. Raises `GateError` when a rule names
-    an unknown metric or the pin offers more alpha than there is, `StorageError` when a report is missing or broken.
+    machine: the file that names the machine of this run; seeds: a folder with the `metrics.json` of models trained alike
+    with other seeds. Raises `GateError` when a rule names an unknown metric, the pin offers more alpha than there is or
+    the timings are another machine's, `StorageError` when a report is missing or broken.
     """
     files = {"metrics": metrics, "latency": latency, "validation": validation, "production": production}
     others = {path.name: path for path in sorted(seeds.glob("*.json"))}
@@ -53,6 +63,7 @@ def gate(
         pin,
         {name: _report(path) for name, path in others.items()},
     )
+    _require_timed_here(evidence.latency, latency, machine)
     read = files | {f"seeds/{name}": path for name, path in others.items()}
     write_json(out, judge(evidence, settings) | {"inputs": {name: sha256_file(path) for name, path in read.items()}})
 
@@ -75,7 +86,7 @@ def judge(evidence: Evidence, settings: GateSettings) -> dict[str, Any]:
         "ledger": pin.ledger,
         "verdict": verdict,
         "reason": reason,
-        "rules": [asdict(result) | {"passed": result.passed} for result in results],
+        "rules": [_as_row(result) for result in results],
         "unmeasured": dict(evidence.metrics.get("unmeasured", {})),
         "power": power_table(evidence, {n: alpha_without_promotion([], n, settings) for n in NIGHTS}, settings),
     }
@@ -88,8 +99,8 @@ def power_table(evidence: Evidence, alphas: Mapping[int, float], settings: GateS
     return [
         {
             "night": night,
-            "alpha": _rounded(alpha),
-            "detectable": {name: _rounded(detectable(error, alpha / share)) for name, error in errors.items()},
+            "alpha": significant(alpha),
+            "detectable": {name: significant(detectable(error, alpha / share)) for name, error in errors.items()},
         }
         for night, alpha in alphas.items()
     ]
@@ -167,6 +178,19 @@ def _require_affordable(pin: Pin, path: Path, settings: GateSettings) -> None:
         )
 
 
-def _rounded(number: float) -> float:
-    """Six digits, so that the last bits of another machine's library do not show."""
-    return float(f"{number:.6g}")
+def _require_timed_here(report: Mapping[str, Any], latency: Path, machine: Path) -> None:
+    """Refuse timings of another machine than this run's: they say nothing of the speed here."""
+    timed, here = report.get("machine"), read_mapping(machine)
+    if timed != here:
+        where = (
+            described(timed) if isinstance(timed, Mapping) and set(KEYS) <= set(timed) else "a machine without a name"
+        )
+        raise GateError(
+            f"{latency} was measured on {where}, and this run is on {described(here)}: run "
+            "dvc repro --force --single-item latency"
+        )
+
+
+def _as_row(result: RuleResult) -> dict[str, Any]:
+    """A result as the verdict holds it: numbers that were computed are rounded, what was offered is as it was."""
+    return rounded(asdict(result)) | {"passed": result.passed, "alpha": result.alpha}

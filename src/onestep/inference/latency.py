@@ -1,4 +1,9 @@
-"""How long things take, measured in turn, so that a busy moment of the machine hits all of them alike."""
+"""How long things take, measured in turn, so that a busy moment of the machine hits all of them alike.
+
+A time holds for the machine that it was measured on. So the stage writes a second file that names the machine and never
+leaves it: git ignores it and DVC does not cache it. Another machine lacks that file, or has one of its own, and `dvc repro`
+measures there anew; on the same machine nothing has changed.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -8,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from onestep.core.machine import this_machine
 from onestep.core.storage import write_json
 from onestep.inference.latency_settings import LatencySettings
+from onestep.inference.rows import CANDIDATE
 from onestep.inference.sampler import Setting, teacher_settings
 from onestep.inference.settings import SamplingSettings
 from onestep.models.pipeline import VideoPipeline, load_pipeline
@@ -37,11 +44,17 @@ def measure(functions: Mapping[str, Callable[[], None]], repeats: int) -> dict[s
 
 
 def latency(
-    student: Path, base: Path, out: Path, tokens: int, samples: SamplingSettings, settings: LatencySettings
+    student: Path,
+    base: Path,
+    out: Path,
+    machine: Path,
+    tokens: int,
+    samples: SamplingSettings,
+    settings: LatencySettings,
 ) -> None:
-    """Time the student and every teacher setting in turn and write `latency.json`.
+    """Time the student and every teacher setting in turn; write `latency.json` and the file that names the machine.
 
-    `{"models": {NAME: {"denoiser_s", "end_to_end_s"}}, "batch", "device", "threads"}`, times as `measure` gives them. The
+    `{"models": {NAME: {"denoiser_s", "end_to_end_s"}}, "batch", "device", "machine"}`, times as `measure` gives them. The
     sizes of the clips come from the student's own record.
     """
     pipelines = {"student": load_pipeline(student), "teacher": load_pipeline(base)}
@@ -50,7 +63,7 @@ def latency(
     denoiser: dict[str, Callable[[], None]] = {}
     whole: dict[str, Callable[[], None]] = {}
     ways = [
-        ("student", Setting("onestep", 1, 1.0)),
+        ("student", Setting(CANDIDATE, 1, 1.0)),
         *(("teacher", way) for way in teacher_settings(samples.with_seed(0))),
     ]
     for role, way in ways:
@@ -58,13 +71,15 @@ def latency(
         denoiser[way.name], whole[way.name] = run.denoise, run.whole
     times = {"denoiser_s": measure(denoiser, settings.repeats), "end_to_end_s": measure(whole, settings.repeats)}
     device = pipelines["student"].device
+    measured_on = this_machine(torch.get_num_threads())
     content = {
         "models": {way.name: {key: table[way.name] for key, table in times.items()} for _, way in ways},
         "batch": settings.batch,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
+        "machine": measured_on,
     }
     write_json(out, content)
+    write_json(machine, measured_on)
 
 
 class _Run:

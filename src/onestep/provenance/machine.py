@@ -3,11 +3,10 @@
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from onestep.core.machine import cpu_name, gpu_names
 from onestep.provenance.record import Environment, Hardware
 
 LOCK = "constraints.txt"
@@ -37,17 +36,9 @@ def hardware() -> Hardware:
     """Processor, memory and GPUs, as far as the system tells."""
     import psutil
 
-    named = [
-        line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.lower().startswith("model name")
-    ]
-    try:
-        asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)
-        gpus = done.stdout.splitlines() if done.returncode == 0 else []
-    except (OSError, subprocess.TimeoutExpired):
-        gpus = []
-    cpu = named[0] if named else platform.processor() or platform.machine()
-    return Hardware(cpu=cpu, cores=os.cpu_count() or 1, memory_bytes=psutil.virtual_memory().total, gpus=gpus)
+    return Hardware(
+        cpu=cpu_name(), cores=os.cpu_count() or 1, memory_bytes=psutil.virtual_memory().total, gpus=gpu_names()
+    )
 
 
 def threads(params: Mapping[str, Any]) -> dict[str, int | str]:
@@ -58,10 +49,3 @@ def threads(params: Mapping[str, Any]) -> dict[str, int | str]:
         if isinstance(machine, Mapping) and "threads" in machine:
             told["machine.threads"] = machine["threads"]
     return told | {name: os.environ[name] for name in THREADS if name in os.environ}
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
