@@ -134,7 +134,9 @@ def test_attributes_of_other_names_are_checked_for_leaks(judge: Judge, clips: Pa
         glazes[[held, train]] = "celadon"
         others = index["held_out"] & (index.index != held)
         glazes[others] = ""
-        return index.drop(columns=["size", "colour", "shape", "motion", "background"]).assign(leaks="no", glaze=glazes)
+        return index.drop(columns=["size", "colour", "shape", "motion", "background"]).assign(
+            leaks="no", glaze=glazes, licence="one for all"
+        )
 
     record = judge(leak)
     assert failed(record) == {"no held-out combination in training": [index["clip_id"][train]]}

@@ -133,6 +133,18 @@ def test_further_columns_of_the_table_are_attributes_in_its_order(
     assert index["fps"].tolist() == [12.0, 12.0], "the clip's own, whatever the table says of its source"
 
 
+def test_licence_of_a_row_goes_with_its_clips_and_is_no_attribute(
+    team: Team, ingest_settings: IngestSettings, tmp_path: Path
+) -> None:
+    lines = ["file_name,glaze,license,caption", "a.mp4,celadon,CC-BY-4.0,a cup", "b.mp4,,,a jug"]
+    folder = team({"a.mp4": shot(RED), "b.mp4": shot(WHITE)}, lines)
+    ingest(str(folder), tmp_path / "clips", ingest_settings)
+    index = read_index(tmp_path / "clips")
+    assert dict(zip(index["source"], index["licence"], strict=True)) == {"a.mp4": "CC-BY-4.0", "b.mp4": ""}
+    assert index.columns[-2:].tolist() == ["licence", "glaze"]
+    assert attribute_columns(index) == ["glaze"]
+
+
 def test_missing_and_unlisted_files_are_named(team: Team, ingest_settings: IngestSettings, tmp_path: Path) -> None:
     folder = team({"a.mp4": shot(RED), "b.mp4": shot(WHITE)}, ["file_name,caption", "a.mp4,x", "gone.mp4,y"])
     (folder / "README.txt").write_text("not footage, and nobody says it is")

@@ -41,6 +41,7 @@ def test_a_file_with_two_columns_is_enough(tmp_path: Path) -> None:
         ("sep=,\nfile_name,caption\na.mp4,x\n", "line 1: remove the line 'sep='"),
         ("file_name,caption,,\na.mp4,x,,\n", "line 1: column 3 has no name: name it, or remove its commas"),
         ("file_name,caption,caption\na.mp4,x,y\n", "the column caption stands twice"),
+        ("file_name,licence,caption,license\na.mp4,x,y,z\n", "the column licence stands twice"),
         ("File Name,caption\na.mp4,x\n", "did you mean 'File Name'?"),
         (
             "file_name,caption,end_s\na.mp4,x,1:05\n",

@@ -12,8 +12,12 @@ from license_expression import get_spdx_licensing
 
 from onestep.provenance.model_card import bom, model_card, write_card
 from onestep.provenance.record import Licence
+from onestep.provenance.signing import SigningKey
 from onestep.provenance.store import Found, find, sources
+from onestep.registry.recording import record
 from onestep.vcs.git import Repository
+from tests.audited import train
+from tests.toy_project import run
 
 MODEL = "models/onestep"
 
@@ -103,6 +107,20 @@ def test_card_is_read_by_the_hub_with_its_results(found: Found, audited: Path, t
     assert read.data.model_name == "onestep"
     assert f"# {found.title}" in read.text
     assert ModelCard(f"---\n{read.data.to_yaml()}\n---\n{read.text}").data.eval_results == [result]
+
+
+def test_card_counts_the_licences_that_the_footage_states(
+    audited: Path, key: SigningKey, tools_of_this_environment: None
+) -> None:
+    assert "by the column `licence`" not in model_card(find(audited, "onestep"), [])
+    make = audited / "make.py"
+    stating = '"split": split, "licence": "CC-BY-4.0" if path.stem != "1" else ""}'
+    make.write_text(make.read_text().replace('"split": split}', stating))
+    run(audited, "git", "commit", "--quiet", "--all", "--message", "The footage states its licences")
+    train(audited, train={"learning_rate": 0.4})
+    found = find(audited, record(audited, key).branch)
+    text = model_card(found, sources(Repository(audited), found))
+    assert "| CC-BY-4.0 | 3 | 3 |\n| **not stated** | 1 | 1 |" in text
 
 
 def test_number_that_was_not_computed_is_no_result_and_breaks_neither_format(found: Found, audited: Path) -> None:

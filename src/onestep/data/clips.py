@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 
 from onestep.core.storage import StorageError, read_table, reading
-from onestep.data.schema import INDEX, INDEX_TYPES, QUARANTINE, attribute_columns
+from onestep.data.schema import INDEX, INDEX_TYPES, LICENCE, QUARANTINE, attribute_columns
 from onestep.media.video import decode
 
 
 def write_clips(folder: Path, rows: Sequence[dict[str, Any]], videos: dict[str, Path], shard_clips: int) -> None:
     """Write the tar shards and the index of clips, sorted by clip_id; the same clips give the same bytes.
 
-    rows: the index's columns but for `shard`, and attributes where known, in the order of the first row; videos: the
-    MP4 file of each clip_id.
+    rows: the index's columns but for `shard`, the licence and attributes where known, these in the order of the first
+    row; videos: the MP4 file of each clip_id.
     """
     ordered = sorted(rows, key=lambda row: row["clip_id"])
     indexed = []
@@ -34,8 +34,9 @@ def write_clips(folder: Path, rows: Sequence[dict[str, Any]], videos: dict[str, 
                 _add(tar, f"{row['clip_id']}.json", text.encode())
                 _add(tar, f"{row['clip_id']}.mp4", videos[row["clip_id"]].read_bytes())
         indexed += part
-    attributes = attribute_columns(dict.fromkeys(name for row in rows for name in row))
-    types = INDEX_TYPES | dict.fromkeys(attributes, "str")
+    columns = dict.fromkeys(name for row in rows for name in row)
+    optional = [*({LICENCE} & columns.keys()), *attribute_columns(columns)]
+    types = INDEX_TYPES | dict.fromkeys(optional, "str")
     table(indexed, types).to_parquet(folder / INDEX, index=False)
 
 

@@ -22,6 +22,7 @@ from onestep.data.ingest_settings import IngestSettings
 from onestep.data.listing import Refusal, is_local
 from onestep.data.metadata import ROUNDING_S, Caption, captions_of
 from onestep.data.quarantine import REASONS
+from onestep.data.schema import LICENCE
 from onestep.data.shots import Shot, find_shots, windows_of
 from onestep.media.errors import MACHINE, said_by
 from onestep.media.video import Framing, VideoError, VideoInfo, decode, transcode
@@ -166,6 +167,7 @@ def _cut_file(
             "caption": cut.caption.text,
             "split": cut.caption.split or split_of(source.name, settings.dev_share, settings.test_share),
             "held_out": cut.caption.held_out,
+            **({} if cut.caption.licence is None else {LICENCE: cut.caption.licence}),
             **dict(cut.caption.attributes),
         }
         _judge_clip(source, cut, row, target, settings, outcome)

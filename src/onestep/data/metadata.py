@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import fsspec
 
 from onestep.core.storage import MachineFailed
-from onestep.data.schema import attribute_columns
+from onestep.data.schema import LICENCE, attribute_columns
 from onestep.media.errors import MACHINE
 
 FILE = "metadata.csv"
 SPLITS = ("train", "dev", "test")
 ROUNDING_S = 0.001  # windows are written with few digits: neighbours may seem to overlap by this much
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+_SPELLINGS = {"license": LICENCE}
 _MOST_BYTES = 1 << 30
 _LONGEST_FIELD = 1 << 20  # characters of a caption
 _LONGEST_S = 1e7  # seconds; four months
@@ -37,6 +38,7 @@ class Caption:
     whole: bool = True
     split: str = ""  # blank: by a hash of the file's name
     held_out: bool = False
+    licence: str | None = None  # null where the table has no such column
     attributes: tuple[tuple[str, str], ...] = ()
     line: int = 0  # of the file, from 1, on which the row begins
 
@@ -146,7 +148,7 @@ def _rows(path: str, text: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _header(path: str, line: int, fields: list[str]) -> list[str]:
-    names = [field.strip() for field in fields]
+    names = [_SPELLINGS.get(name, name) for name in map(str.strip, fields)]
     if len(names) == 1:
         for separator, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
             if separator in names[0]:
@@ -195,6 +197,7 @@ def _caption(row: dict[str, str], line: int, where: str) -> Caption:
         whole=start is None and end is None,
         split=split,
         held_out=_TRUTH[held_out],
+        licence=values.get(LICENCE),
         attributes=tuple((name, values[name]) for name in attribute_columns(values)),
         line=line,
     )

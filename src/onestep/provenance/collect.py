@@ -16,6 +16,7 @@ from typing import Any
 from onestep.core.child_environment import FLOW_RUN
 from onestep.core.redaction import MARK, harmless, is_secret, without_secrets
 from onestep.core.yaml_files import parse_yaml, plain
+from onestep.data.schema import INDEX, LICENCE, QUARANTINE
 from onestep.provenance.machine import environment, hardware, threads
 from onestep.provenance.record import (
     Item,
@@ -27,13 +28,12 @@ from onestep.provenance.record import (
     sha256_of,
     to_lines,
 )
-from onestep.registry.champion import CLIPS, INDEX
+from onestep.registry.champion import CLIPS
 from onestep.vcs import blobs, graph
 from onestep.vcs.git import Repository
 from onestep.vcs.objects import Objects, open_objects
 
 VALIDATION = "reports/validation.json"
-QUARANTINE = "quarantine.parquet"
 
 
 @dataclass(frozen=True)
@@ -242,13 +242,16 @@ def _command(stage: Any) -> str | None:
 
 
 def _sources(objects: Objects, stages: list[StageRecord], clips: str) -> list[dict[str, Any]]:
-    """Each source file that the clips' index or quarantine names: its sha256 and its clips by split."""
+    """Each source file that the clips' index or quarantine names: its sha256, its clips by split, their licences."""
     item = next((out for stage in stages for out in stage.outs if out.path == clips), None)
     listing = objects.listing(item.md5) if item and item.md5 and item.kept == "dvc" else {}
     found: dict[str, dict[str, Any]] = {}
-    for row in _table(objects, listing, INDEX, ("source", "source_sha256", "split", "clip_id")):
+    for row in _table(objects, listing, INDEX, ("source", "source_sha256", "split", "clip_id"), (LICENCE,)):
         entry = found.setdefault(row["source"], {"source": row["source"], "sha256": row["source_sha256"], "clips": {}})
         entry["clips"].setdefault(row["split"], []).append(row["clip_id"])
+        if LICENCE in row:
+            counts = entry.setdefault("licences", {})
+            counts[row[LICENCE]] = counts.get(row[LICENCE], 0) + 1
     for row in _table(objects, listing, QUARANTINE, ("source", "reason")):
         entry = found.setdefault(row["source"], {"source": row["source"], "sha256": None, "clips": {}})
         entry["quarantined"] = sorted({*entry.get("quarantined", []), row["reason"]})
@@ -256,7 +259,7 @@ def _sources(objects: Objects, stages: list[StageRecord], clips: str) -> list[di
 
 
 def _table(
-    objects: Objects, listing: Mapping[str, str], name: str, columns: tuple[str, ...]
+    objects: Objects, listing: Mapping[str, str], name: str, columns: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> Iterator[dict[str, Any]]:
     """The rows of a table of the clips; none where the project's clips have no such table."""
     import pyarrow
@@ -269,7 +272,8 @@ def _table(
     except pyarrow.ArrowInvalid:
         return
     if set(columns) <= set(table.column_names):
-        yield from table.select(list(columns)).to_pylist()
+        there = [name for name in optional if name in table.column_names]
+        yield from table.select([*columns, *there]).to_pylist()
 
 
 def _reports(repository: Repository, commit: str) -> Any:

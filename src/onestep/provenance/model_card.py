@@ -7,6 +7,7 @@ Sources: the model card's metadata (https://huggingface.co/docs/hub/model-cards)
 import json
 import math
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -88,6 +89,7 @@ def model_card(found: Found, rows: list[dict[str, Any]]) -> str:
             + (f", {licence.source}" if licence.source else "")
             for licence in record.licences
         ),
+        *_licences_of_footage(rows),
         "",
         "## How it was made",
         "",
@@ -99,6 +101,32 @@ def model_card(found: Found, rows: list[dict[str, Any]]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _licences_of_footage(rows: list[dict[str, Any]]) -> list[str]:
+    """What the footage's own table says of each clip, as Markdown; nothing where the table has no such column."""
+    clips: Counter[str] = Counter()
+    files: Counter[str] = Counter()
+    for row in rows:
+        clips.update(row.get("licences", {}))
+        files.update(row.get("licences", {}).keys())
+    if not clips:
+        return []
+    lines = [
+        "",
+        "The footage by the column `licence` of its `metadata.csv`:",
+        "",
+        "| licence | clips | source files |",
+        "|---|---|---|",
+    ]
+    return lines + [
+        f"| {_cell(words) or '**not stated**'} | {clips[words]} | {files[words]} |"
+        for words in sorted(clips, key=lambda words: (-clips[words], words))
+    ]
+
+
+def _cell(words: str) -> str:
+    return " ".join(words.split()).replace("|", "\\|")
 
 
 def bom(found: Found) -> dict[str, Any]:
