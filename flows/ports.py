@@ -1,4 +1,4 @@
-"""Is an address free for the server, and who is there when it is not?"""
+"""Whether an address is free for the server, and what serves it where it is not."""
 
 import errno
 import socket
@@ -18,7 +18,7 @@ def url_of(host: str, port: int) -> str:
 
 
 def require_free(host: str, port: int, project: Path) -> None:
-    """Return where a server can be started; raises `SystemExit` that says who is there, and changes nothing there."""
+    """Return where a server can be started; raises `SystemExit` that names what is there, and changes nothing there."""
     trouble = _trouble(host, port)
     if trouble is None:
         return
@@ -84,7 +84,7 @@ def _reason(number: int) -> str:
     return {
         errno.EACCES: "ports below 1024 are the system's; choose another",
         errno.EADDRNOTAVAIL: "it is no address of this machine",
-    }.get(number, f"the system says errno {number}")
+    }.get(number, f"errno {number} of the system")
 
 
 def _program(port: int) -> str:

@@ -1,8 +1,8 @@
 """Everything on one machine: `python -m flows.server` (or `make server`), until Ctrl-C.
 
-The server, the two work pools, the GPU's limit, the automation that notices dead runs, the deployments of
-`prefect.yaml`, and one worker per pool. What exists already is left as it is, so that it can be started again. A worker
-that dies is started again; where the server itself dies, everything ends.
+The server, the two work pools, the limits, the automation that notices dead runs, the deployments of `prefect.yaml`, and
+one worker per pool. What exists already is left as it is, so that it can be started again. A worker that dies is started
+again; where the server dies, or this process is killed, everything ends.
 """
 
 import argparse
@@ -16,9 +16,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flows import guard
 from flows.ports import listens, require_free, url_of
 from onestep.core import failures
 from onestep.core.child_environment import SIGNING
@@ -96,7 +98,7 @@ def set_up(environment: dict[str, str], project: Path = ROOT) -> None:
         check=False,
     )
     if done.returncode:
-        raise SystemExit(f"prefect deploy --all failed: {_last_words(done.stdout + done.stderr)}")
+        raise SystemExit(f"prefect deploy --all failed: {_last_line(done.stdout + done.stderr)}")
 
 
 def environment(host: str, port: int) -> dict[str, str]:
@@ -107,7 +109,7 @@ def environment(host: str, port: int) -> dict[str, str]:
 
 @contextmanager
 def running(words: Sequence[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """One process of Prefect's in a group of its own, its words in a log; it ends with the block."""
+    """One process of Prefect's in a group of its own, its output in a log; it ends with the block."""
     with ExitStack() as stack:
         with _undisturbed():  # between its start and the promise to end it
             process = _start([sys.executable, "-m", "prefect", *words], environment, log)
@@ -115,10 +117,20 @@ def running(words: Sequence[str], environment: dict[str, str], log: Path) -> Ite
         yield process
 
 
+@cache
+def _guard() -> subprocess.Popen[str]:
+    """What ends every group that is named to it, once this process is gone, however it ended."""
+    command, silent = [sys.executable, guard.__file__], subprocess.DEVNULL
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=silent, stderr=silent, text=True, start_new_session=True
+    )
+
+
 def _start(command: Sequence[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    guarded = _guard().stdin
     log.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as file:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             list(command),
             cwd=ROOT,
             env=environment,
@@ -127,10 +139,13 @@ def _start(command: Sequence[str], environment: dict[str, str], log: Path) -> su
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    if guarded:
+        print(process.pid, file=guarded, flush=True)
+    return process
 
 
 def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when the server that was started answers; raises `SystemExit` with its last words where it does not."""
+    """Return when the server that was started answers; raises `SystemExit` with its last line where it does not."""
     import httpx
 
     deadline = time.monotonic() + BOOT_S
@@ -140,18 +155,18 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) ->
             if answers and listens(process.pid, urlsplit(url).port or 80):
                 return
         time.sleep(0.3)
-    said = log.read_text(errors="replace")[-20000:]
-    if "database is locked" in said:
+    output = log.read_text(errors="replace")[-20000:]
+    if "database is locked" in output:
         raise SystemExit(
             "the server did not start: another process holds its database; end that first, or give this one "
-            f"its own by PREFECT_API_DATABASE_CONNECTION_URL (its words are in {log})"
+            f"its own by PREFECT_API_DATABASE_CONNECTION_URL (its log is {log})"
         )
-    raise SystemExit(f"the server did not start: {_last_words(said)} (its words are in {log})")
+    raise SystemExit(f"the server did not start: {_last_line(output)} (its log is {log})")
 
 
 @dataclass
 class Worker:
-    """A worker that is started again when it dies, later and later, and not for ever."""
+    """A worker that is started again when it dies, each time after twice the wait, until it died too often."""
 
     name: str
     command: Sequence[str]
@@ -184,20 +199,20 @@ class Worker:
             self.deaths.popleft()
         if len(self.deaths) >= DEATHS:
             raise SystemExit(
-                f"the worker of the pool {self.name} ended {DEATHS} times in a minute: its words are in {self.log}"
+                f"the worker of the pool {self.name} ended {DEATHS} times in a minute: its log is {self.log}"
             )
         wait_s = AGAIN_S * 2 ** (len(self.deaths) - 1)
         self.due = now + wait_s
-        said = f"worker   {self.name} ended (exit code {process.returncode}); it is started again in {wait_s:g} s"
-        print(said, flush=True)
+        message = f"worker   {self.name} ended (exit code {process.returncode}); it is started again in {wait_s:g} s"
+        print(message, flush=True)
         with self.log.open("a") as log:
-            log.write(f"{said}\n")
+            log.write(f"{message}\n")
 
 
 def main() -> None:
-    """Start everything, say where the page is, and stay until Ctrl-C."""
+    """Start everything, print where the page is, and stay until Ctrl-C."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    arguments.add_argument("--host", default="127.0.0.1", help="whom the page is served to; 0.0.0.0 = everybody")
+    arguments.add_argument("--host", default="127.0.0.1", help="address to serve at; 0.0.0.0 = the whole network")
     arguments.add_argument("--port", type=_port, default=4200, help="1 to 65535")
     arguments.add_argument("--logs", type=Path, default=ROOT / ".onestep" / "server")
     chosen = arguments.parse_args()
@@ -207,7 +222,7 @@ def main() -> None:
 
 
 def serve(host: str, port: int, logs: Path) -> None:
-    """Server, what belongs on it, and workers, until one is interrupted; raises `SystemExit` where the server dies."""
+    """Start the server, what belongs on it, and the workers; raises `SystemExit` where the server dies."""
     require_free(host, port, ROOT)
     known = environment(host, port)
     log = logs / "server.log"
@@ -229,7 +244,7 @@ def serve(host: str, port: int, logs: Path) -> None:
                 time.sleep(1)
                 for worker in workers:
                     worker.tend()
-        raise SystemExit(f"the server ended by itself (exit code {server.returncode}): its words are in {log}")
+        raise SystemExit(f"the server ended by itself (exit code {server.returncode}): its log is {log}")
 
 
 def _port(text: str) -> int:
@@ -238,14 +253,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _last_words(said: str) -> str:
-    lines = [line.strip(" │╭╰─╮╯") for line in said.splitlines()]
-    return without_secrets(next((line for line in reversed(lines) if line), "it said nothing"))[-300:]
+def _last_line(output: str) -> str:
+    lines = [line.strip(" │╭╰─╮╯") for line in output.splitlines()]
+    return without_secrets(next((line for line in reversed(lines) if line), "without any output"))[-300:]
 
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C while things end or begin would leave orphans: it waits until the block is over."""
+    """Hold back a second Ctrl-C until the block is over: while processes start or end, it would leave orphans."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -262,26 +277,8 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """SIGINT first, so that workers end their runs and the server closes its database."""
     with _undisturbed():
-        for number, wait_s in ((signal.SIGINT, 20), (signal.SIGTERM, 10), (signal.SIGKILL, 10)):
-            try:
-                os.killpg(process.pid, number)
-            except ProcessLookupError:
-                return
-            deadline = time.monotonic() + wait_s
-            while time.monotonic() < deadline and _lives(process):
-                time.sleep(0.05)
-
-
-def _lives(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the process or anything of its group is there."""
-    process.poll()  # a child that has ended and was not asked for would still count
-    try:
-        os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        guard.end_group(process.pid, process.poll)
 
 
 if __name__ == "__main__":
