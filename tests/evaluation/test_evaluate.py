@@ -10,7 +10,7 @@ import pytest
 from onestep.core.rounding import rounded
 from onestep.core.storage import read_json, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index
-from onestep.evaluation.evaluate import EvaluationError, evaluate
+from onestep.evaluation.evaluate import EvaluationError, as_reported, evaluate
 from onestep.evaluation.faults import grain
 from onestep.evaluation.statistics import Comparison
 from onestep.inference.samples import SamplesError, read_samples
@@ -82,10 +82,16 @@ def test_every_model_and_both_ceilings_have_every_metric_with_an_interval_around
 
 
 def test_numbers_have_the_digits_that_machines_agree_on(numbers):
-    assert rounded({key: numbers[key] for key in ("models", "comparisons", "gsb")}) == {
-        key: numbers[key] for key in ("models", "comparisons", "gsb")
-    }
-    assert rounded(numbers["models"], digits=5) != numbers["models"]
+    for table in ("models", "comparisons", "gsb"):
+        assert rounded(numbers[table], 4, 6) == numbers[table] != rounded(numbers[table], 3, 6)
+
+
+def test_a_p_value_keeps_its_digits_however_small_and_what_was_offered_stays_exact():
+    test = {"p_value": 1.23456789e-7, "difference": 1.23456789e-7, "permutations": 9_999_999}
+    report = {"tests": {"onestep vs teacher-4": {"motion": test}}, "comparison": {"alpha": 0.006123456789}}
+    found = as_reported(report)
+    assert found["tests"]["onestep vs teacher-4"]["motion"] == test | {"p_value": 1.235e-7, "difference": 0.0}
+    assert found["comparison"] == report["comparison"]
 
 
 def test_the_candidate_is_compared_with_every_other_row(numbers):
@@ -93,7 +99,7 @@ def test_the_candidate_is_compared_with_every_other_row(numbers):
     difference = numbers["comparisons"]["onestep vs teacher-1"]["background_grain"]
     assert difference["difference"] < 0 and difference["high"] < 0
     values = [numbers["models"][name]["background_grain"]["value"] for name in ("onestep", "teacher-1")]
-    assert difference["difference"] == pytest.approx(values[0] - values[1], rel=1e-5)
+    assert difference["difference"] == pytest.approx(values[0] - values[1], rel=1e-3)
 
 
 def test_more_grain_is_further_from_real(numbers):
@@ -120,7 +126,7 @@ def test_the_table_has_one_row_per_model_and_prompt_and_agrees_with_the_report(r
     table = pd.read_parquet(reports / "per_prompt.parquet")
     assert table.groupby("model").size().to_dict() == dict.fromkeys([*WAYS, "real"], PROMPTS)
     means = table.groupby("model")["attribute_accuracy"].mean()
-    assert means["onestep"] == pytest.approx(numbers["models"]["onestep"]["attribute_accuracy"]["value"], rel=1e-5)
+    assert means["onestep"] == pytest.approx(numbers["models"]["onestep"]["attribute_accuracy"]["value"], rel=1e-3)
     right = (table["asked_colour"] == table["seen_colour"]).astype(float)
     assert (right == table["attribute_accuracy_colour"]).all()
 
@@ -282,7 +288,7 @@ def test_the_candidate_is_tested_against_every_model_before_there_is_a_champion(
             assert set(cell) == {"p_value", "difference", "permutations"}
             if definition_of(metric).unit.startswith(("share", "grey")):
                 expected = numbers["comparisons"][name][metric]["difference"]
-                assert cell["difference"] == pytest.approx(expected, rel=1e-5, abs=1e-9)
+                assert cell["difference"] == pytest.approx(expected, rel=1e-3, abs=1e-6)
     assert numbers["tests"]["onestep vs teacher-1"]["background_grain"]["p_value"] == pytest.approx(0.001)
     assert numbers["tests"]["onestep vs teacher-1"]["diversity"]["p_value"] > 0.001
 

@@ -1,24 +1,24 @@
-"""Numbers as reports in git hold them: the digits that machines agree on."""
+"""Numbers as reports in git hold them: as many digits as machines agree on."""
 
 from typing import Any
 
-DIGITS = 6  # the most that are kept of a measured number
 _ZERO = 1e-12  # what is smaller is the rest of a sum that is zero, and differs in sign and size between libraries
 
 
-def significant(number: float, digits: int = DIGITS) -> float:
-    """The number to so many significant digits; not finite ones stay."""
+def significant(number: float, digits: int, decimals: int | None = None) -> float:
+    """The number to so many significant digits and no more than so many decimals; what is not finite stays."""
     if abs(number) < _ZERO:
         return 0.0
-    return float(f"{number:.{digits}g}")
+    found = float(f"{number:.{digits}g}")
+    return found if decimals is None else round(found, decimals) + 0.0  # + 0.0: no -0.0
 
 
-def rounded(content: Any, digits: int = DIGITS) -> Any:
+def rounded(content: Any, digits: int, decimals: int | None = None) -> Any:
     """JSON-able content with every float in it rounded; whole numbers, words and the shape stay."""
     if isinstance(content, float):
-        return significant(content, digits)
+        return significant(content, digits, decimals)
     if isinstance(content, dict):
-        return {key: rounded(value, digits) for key, value in content.items()}
+        return {key: rounded(value, digits, decimals) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [rounded(value, digits) for value in content]
+        return [rounded(value, digits, decimals) for value in content]
     return content

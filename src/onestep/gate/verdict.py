@@ -33,6 +33,7 @@ from onestep.inference.rows import CANDIDATE
 Verdict = Literal["promote", "hold", "reject"]
 
 VERDICT = "reports/verdict.json"
+_DIGITS = 6  # of what is computed from the reports: all but the last bits, in which libraries differ
 _TABLES = {"models": ("value", "low", "high"), "comparisons": ("difference", "low", "high"), "tests": ("p_value",)}
 
 
@@ -99,8 +100,10 @@ def power_table(evidence: Evidence, alphas: Mapping[int, float], settings: GateS
     return [
         {
             "night": night,
-            "alpha": significant(alpha),
-            "detectable": {name: significant(detectable(error, alpha / share)) for name, error in errors.items()},
+            "alpha": significant(alpha, _DIGITS),
+            "detectable": {
+                name: significant(detectable(error, alpha / share), _DIGITS) for name, error in errors.items()
+            },
         }
         for night, alpha in alphas.items()
     ]
@@ -193,4 +196,4 @@ def _require_timed_here(report: Mapping[str, Any], latency: Path, machine: Path)
 
 def _as_row(result: RuleResult) -> dict[str, Any]:
     """A result as the verdict holds it: numbers that were computed are rounded, what was offered is as it was."""
-    return rounded(asdict(result)) | {"passed": result.passed, "alpha": result.alpha}
+    return rounded(asdict(result), _DIGITS) | {"passed": result.passed, "alpha": result.alpha}
