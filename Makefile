@@ -31,7 +31,7 @@ endif
 ALONE := $(shell command -v flock >/dev/null && echo flock .onestep/setup.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help setup demo full long server doctor test test-slow lint typecheck clean
+.PHONY: FORCE help setup demo full long results server doctor test test-slow lint typecheck clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -65,6 +65,16 @@ full: ## the demo's model on 512 captions, as a DVC experiment: profiles/full.ya
 long: ## a deeper student, trained for an hour and more, on 512 captions: profiles/long.yaml over params.yaml
 full long: setup
 	@$(BIN)/python -m onestep.vcs.rwlock; since=$$(date +%s); $(BIN)/dvc exp run --name $@ $$($(BIN)/onestep profile profiles/$@.yaml) && echo && $(BIN)/onestep times --since $$since
+
+results: setup ## every table and plot of README and docs, from results/ and the working copy's demo
+	$(BIN)/python benchmarks/runs.py add demo --command 'make demo'
+	test ! -e reports/samples.gif || cp reports/samples.gif docs/images/demo.gif
+	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/ablations.py --report
+	$(BIN)/python benchmarks/collapse.py --report
+	$(BIN)/python benchmarks/nightly_gate.py --report
+	$(BIN)/python benchmarks/candidates.py --table
+	$(BIN)/python benchmarks/tamperings.py --report
 
 server: setup ## Prefect on this machine: server, pools, limits, automation, deployments, workers; says where its page is
 	$(BIN)/python -m flows.server $(ARGS)

@@ -1,14 +1,14 @@
-"""The ablations of RECIPE.md section 7 as DVC experiments: queue what is missing, run DVC's queue, write the tables.
+"""The ablations of `profiles/ablations.yaml` as DVC experiments: queue what is missing, run DVC's queue, write the tables.
 
     python benchmarks/ablations.py                      # everything in profiles/ablations.yaml; hours
     python benchmarks/ablations.py --sets default published --seeds 1
-    python benchmarks/ablations.py --report             # run nothing: docs/ablations.md from what is there
+    python benchmarks/ablations.py --report             # run nothing: docs/ablations.md from results/runs.csv
 
-Every set and seed is one experiment named `ablation-<set>-<seed>`. It is finished when docs/results/ablations.json, or DVC,
-has one of that name with the very settings, stages and code of the checkout, and then it is not run again: stop this at
+Every set and seed is one experiment named `ablation-<set>-<seed>`. It is finished when results/runs.csv, or DVC, has one of
+that name, of a commit with the very settings, stages and code of the checkout's, and then it is not run again: stop this at
 any moment and start it again, in another clone too once that file is committed. One that failed is reported with its
-reason, and tried again with `--retry`. The code that runs is the experiment's own, not the checkout's, so the checkout
-may be worked on meanwhile.
+reason, and tried again with `--retry`. The code that runs is the experiment's own, not the checkout's, so the checkout may
+be worked on meanwhile. The page shows what was measured last of each, and of which commits that was.
 """
 
 import argparse
@@ -20,96 +20,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from onestep.cli.params import Params, overrides
+from ablation_sets import Ablation, AblationError, Run, read_profile, set_params
+from ablations_page import write_page
+from onestep.cli.params import Params
 from onestep.core.failures import one_sentence
 from onestep.core.params import SettingsError, merged, parse_settings
-from onestep.core.storage import read_json, write_json
-from onestep.core.yaml_files import dump_yaml, parse_yaml, read_yaml
+from onestep.core.yaml_files import YamlError, parse_yaml
+from runs import RUNS, Origin, Row, metrics_of, origin_of, read_runs, row, rows_of, write_runs
 
 PROFILE, PARAMS, METRICS = Path("profiles/ablations.yaml"), Path("params.yaml"), Path("reports/metrics.json")
 RECORD = "reports/curves/adversarial/run.json"  # what the guard saw and did
-RESULTS = Path("docs/results/ablations.json")  # what is finished: DVC's experiments stay in the clone that ran them
 PAGE, PICTURE = Path("docs/ablations.md"), Path("docs/images/ablations.png")
 GRAPH = "dvc.yaml"
 TARGET = "evaluate"  # the stage whose metrics are compared
 KEPT = ("onestep", "consistency", "real")  # models whose metrics are kept of every experiment
 POLL_S = 15.0
 STATES = ("Queued", "Running")
-
-
-class AblationError(RuntimeError):
-    """The ablations cannot be run or read; the message names what is wrong."""
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """One set of `profiles/ablations.yaml`."""
-
-    name: str
-    title: str
-    seeds: tuple[int, ...]
-    settings: Mapping[str, Mapping[str, Any]]
-    compare: str  # the set that it is held against
-
-    def changes(self, seed: int) -> dict[str, dict[str, Any]]:
-        """What it changes of params.yaml with this seed in both training stages."""
-        seeded = {group: {"seed": seed} for group in ("consistency", "adversarial")}
-        return merged(self.settings, seeded)
-
-    def experiment(self, seed: int) -> str:
-        """The experiment's name."""
-        return f"ablation-{self.name}-{seed}"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One experiment and what became of it."""
-
-    ablation: Ablation
-    seed: int
-    metrics: Mapping[str, Any] | None  # None until it is finished
-    failure: str | None = None
-    events: Sequence[Mapping[str, Any]] | None = None  # what the guard did; None where nothing says
-    commit: str | None = None  # that it ran at, where DVC has it
-
-
-def read_profile(profile: Path, params: Path) -> list[Ablation]:
-    """The sets, each checked against params.yaml; raises `AblationError`."""
-    content = read_yaml(profile)
-    common = content.get("settings") or {}
-    sets = [
-        Ablation(
-            name,
-            entry["title"],
-            tuple(entry.get("seeds", content["seeds"])),
-            merged(common, entry["settings"]),
-            entry.get("compare", content["compare"]),
-        )
-        for name, entry in content["sets"].items()
-    ]
-    for found in sets:
-        if found.compare not in content["sets"]:
-            raise AblationError(
-                f"{profile}, set {found.name}: compare = {found.compare} is not a set; known are {', '.join(content['sets'])}"
-            )
-        try:
-            set_params(found, found.seeds[0], params)
-        except SettingsError as error:
-            raise AblationError(f"{profile}, set {found.name}: {error}") from error
-    return sets
-
-
-def set_params(ablation: Ablation, seed: int, params: Path) -> list[str]:
-    """The changes as `--set-param` takes them, checked; raises `SettingsError`."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / ablation.name
-        file.write_text(dump_yaml(ablation.changes(seed)), encoding="utf-8")
-        return overrides(file, params)
+EVENTS, EVENT = "guard_events", "guard "  # rows of the guard: how often it acted; what it did, at which update
+FAILED = "failed: "  # the row of an experiment that ended without a model
 
 
 def finished(name: str, settings: Params) -> str | None:
@@ -132,9 +64,9 @@ def guarded(ref: str) -> Sequence[Mapping[str, Any]] | None:
         return None
 
 
-def params_of(ablation: Ablation, seed: int) -> Params:
-    """All of the committed params.yaml with the set's changes."""
-    content = parse_yaml(git("show", f"HEAD:{PARAMS}"), str(PARAMS))
+def params_of(ablation: Ablation, seed: int, revision: str = "HEAD") -> Params:
+    """All of params.yaml at a revision, with the set's changes; raises `SettingsError`."""
+    content = parse_yaml(git("show", f"{revision}:{PARAMS}"), str(PARAMS))
     return parse_settings(Params, merged(content, ablation.changes(seed)), str(PARAMS))
 
 
@@ -196,56 +128,91 @@ def failure(name: str) -> str:
 
 
 def runs(sets: Sequence[Ablation], seeds: Sequence[int] | None) -> Iterator[Run]:
-    """What became of each set and seed so far."""
-    states, kept = waiting(), read_json(RESULTS) if RESULTS.is_file() else {}
+    """What became of each set and seed so far, with the settings and the code of the checkout."""
+    states, kept = waiting(), read_runs(RUNS)
     for ablation in sets:
         for seed in seeds or ablation.seeds:
             name, settings = ablation.experiment(seed), params_of(ablation, seed)
-            entry = kept.get(name, {})
-            if not _current(entry, settings):
-                entry = {}
-            if entry.get("metrics"):
-                yield Run(ablation, seed, entry["metrics"], events=entry["events"])
+            there = kept.get(name, [])
+            found = run_of(ablation, seed, there) if is_current(there, ablation, seed) else Run(ablation, seed, None)
+            if found.metrics:
+                yield found
             elif ref := finished(name, settings):
                 metrics = json.loads(git("show", f"{ref}:{METRICS}"))
                 yield Run(ablation, seed, metrics, events=guarded(ref), commit="".join(ref.split("/")[2:4]))
             else:
-                failed = failure(name) if states.get(name) == "Failed" else entry.get("failure")
+                failed = failure(name) if states.get(name) == "Failed" else found.failure
                 yield Run(ablation, seed, None, failed)
 
 
+def measured(sets: Sequence[Ablation]) -> list[Run]:
+    """What the file of runs has of each set and seed, of whichever commit."""
+    kept = read_runs(RUNS)
+    return [run_of(each, seed, kept.get(each.experiment(seed), [])) for each in sets for seed in each.seeds]
+
+
 def keep(found: Sequence[Run]) -> None:
-    """Put what is finished into the file of results, each with what tells whether it is still of this code."""
-    kept = read_json(RESULTS) if RESULTS.is_file() else {}
+    """Put what is finished into the file of runs; what it has of the checkout's code and settings stays."""
+    kept = read_runs(RUNS)
     for run in found:
-        name, settings = run.ablation.experiment(run.seed), params_of(run.ablation, run.seed)
-        there = kept.get(name, {})
-        if _current(there, settings) and there["metrics"]:
-            continue  # with the commit that it ran at
-        if run.metrics or run.failure:
-            kept[name] = {
-                "commit": run.commit or git("rev-parse", "HEAD").strip(),
-                "code": code_of("HEAD"),
-                "params": _hash(settings),
-                "changes": run.ablation.changes(run.seed),
-                "metrics": _kept(run.metrics) if run.metrics else None,
-                "failure": run.failure,
-                "events": run.events,
-            }
-    write_json(RESULTS, dict(sorted(kept.items())))
+        name = run.ablation.experiment(run.seed)
+        there = kept.get(name, [])
+        has_numbers = run_of(run.ablation, run.seed, there).metrics is not None
+        if (run.metrics or run.failure) and not (has_numbers and is_current(there, run.ablation, run.seed)):
+            commit = run.commit or git("rev-parse", "HEAD").strip()
+            command = f"python benchmarks/ablations.py --sets {run.ablation.name} --seeds {run.seed}"
+            kept[name] = list(rows_of_run(run, Origin(name, commit[:9], "", str(run.seed), command)))
+    write_runs(RUNS, kept)
 
 
-def _current(entry: Mapping[str, Any], settings: Params) -> bool:
-    return (entry.get("code"), entry.get("params")) == (code_of("HEAD"), _hash(settings))
+def rows_of_run(run: Run, origin: Origin) -> Iterator[Row]:
+    """One experiment's rows: its metrics and what the guard did, or why it failed."""
+    if run.metrics is None:
+        yield row(origin, "", f"{FAILED}{run.failure}", {})
+        return
+    models = {name: cells for name, cells in run.metrics["models"].items() if name in KEPT}
+    yield from rows_of(origin, {"models": models, "gsb": run.metrics.get("gsb", {})})
+    if run.events is not None:
+        yield row(origin, KEPT[0], EVENTS, {"value": len(run.events)})
+        for event in run.events:
+            yield row(origin, KEPT[0], f"{EVENT}{event['action']}: {event['reason']}", {"value": event["step"]})
 
 
-def _kept(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    models = {name: cells for name, cells in metrics["models"].items() if name in KEPT}
-    return {"models": models, "gsb": metrics.get("gsb", {})}
+def run_of(ablation: Ablation, seed: int, rows: Sequence[Row]) -> Run:
+    """One experiment from its rows; without metrics where there are none."""
+    if not rows:
+        return Run(ablation, seed, None)
+    commit = origin_of(rows).commit
+    if rows[0].metric.startswith(FAILED):
+        return Run(ablation, seed, None, rows[0].metric.removeprefix(FAILED), commit=commit)
+    watched = any(each.metric == EVENTS for each in rows)
+    events = [
+        dict(zip(("action", "reason"), each.metric.removeprefix(EVENT).split(": ", 1), strict=True))
+        | {"step": int(each.value)}
+        for each in rows
+        if each.metric.startswith(EVENT)
+    ]
+    numbers = metrics_of([each for each in rows if not each.metric.startswith((EVENT, EVENTS))])
+    return Run(ablation, seed, numbers, events=events if watched else None, commit=commit)
 
 
-def _hash(settings: Params) -> str:
-    return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
+def is_current(rows: Sequence[Row], ablation: Ablation, seed: int) -> bool:
+    """Whether the commit that these rows are of has the checkout's code, settings and sets."""
+    if not rows:
+        return False
+    commit = origin_of(rows).commit
+    try:
+        there = parse_yaml(git("show", f"{commit}:{PROFILE.as_posix()}"), str(PROFILE))
+        here = parse_yaml(git("show", f"HEAD:{PROFILE.as_posix()}"), str(PROFILE))
+        same_set = _changes(there, ablation.name) == _changes(here, ablation.name)
+        same_settings = params_of(ablation, seed, commit) == params_of(ablation, seed)
+        return same_set and same_settings and code_of(commit) == code_of("HEAD")
+    except (AblationError, SettingsError, YamlError):  # of another time, or not in this clone
+        return False
+
+
+def _changes(profile: Mapping[str, Any], name: str) -> Any:
+    return profile.get("settings"), profile["sets"].get(name, {}).get("settings")
 
 
 def enqueue(run: Run) -> None:
@@ -302,8 +269,6 @@ def _all_of(stream: IO[str]) -> str:
 
 
 def main() -> None:
-    from ablations_page import write_page
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", type=Path, default=PROFILE)
     parser.add_argument("--sets", nargs="+", help="only these")
@@ -323,7 +288,15 @@ def main() -> None:
         sets = [found for found in every if not options.sets or found.name in options.sets]
         if not options.report:
             changed = git(
-                "status", "--porcelain", "--untracked-files=no", "--", "src", GRAPH, "constraints.txt", str(PARAMS)
+                "status",
+                "--porcelain",
+                "--untracked-files=no",
+                "--",
+                "src",
+                GRAPH,
+                "constraints.txt",
+                str(PARAMS),
+                str(PROFILE),
             ).strip()
             if changed:
                 raise AblationError(f"commit {changed.split()[-1]} first: an experiment is told by its commit")
@@ -337,8 +310,8 @@ def main() -> None:
                         enqueue(run)
             for _ in work(names, options.jobs):
                 keep(list(runs(every, None)))
-        found = list(runs(every, None))
-        keep(found)
+            keep(list(runs(every, None)))
+        found = measured(every)
         write_page(found, PAGE, PICTURE)
         missing = [run.ablation.experiment(run.seed) for run in found if run.metrics is None and not run.failure]
         print(f"wrote {PAGE}: {len(found) - len(missing)} of {len(found)} experiments")

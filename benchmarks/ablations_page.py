@@ -1,13 +1,12 @@
-"""`docs/ablations.md` and its picture, from the metrics of the ablations' experiments."""
+"""`docs/ablations.md` and its picture, from what the ablations' experiments measured."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from ablations import Run
+from ablation_sets import Run
 
 CONFIDENCE = 0.95
 BEGIN, END = "<!-- written by benchmarks/ablations.py, from here -->", "<!-- to here -->"
@@ -30,7 +29,7 @@ class Column(NamedTuple):
     read: Callable[[Mapping[str, Any]], Value | None]
 
 
-def write_page(runs: Sequence["Run"], page: Path, picture: Path) -> None:
+def write_page(runs: Sequence[Run], page: Path, picture: Path) -> None:
     """Write the tables between the page's two marks, and keep what people wrote around them; and the picture."""
     text = (
         page.read_text(encoding="utf-8")
@@ -69,7 +68,7 @@ def difference(ours: Mapping[int, Value], theirs: Mapping[int, Value]) -> Value 
     return mean_over_seeds(each)
 
 
-def draw(by_set: Mapping[str, list["Run"]], picture: Path) -> None:
+def draw(by_set: Mapping[str, list[Run]], picture: Path) -> None:
     """One panel per number: each set's mean with its interval, each seed as a dot, a bar at what it is compared with.
 
     A set so far from the others that they could not be told apart beside it is written at the panel's edge.
@@ -125,32 +124,38 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return float(near.min() - margin), float(near.max() + margin)
 
 
-def _by_set(runs: Sequence["Run"]) -> dict[str, list["Run"]]:
+def _by_set(runs: Sequence[Run]) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = {}
     for run in runs:
         found.setdefault(run.ablation.name, []).append(run)
     return found
 
 
-def _values(runs: Sequence["Run"], column: Column) -> dict[int, Value]:
+def _values(runs: Sequence[Run], column: Column) -> dict[int, Value]:
     found = {run.seed: column.read(run.metrics) for run in runs if run.metrics}
     return {seed: value for seed, value in found.items() if value is not None}
 
 
-def _how(runs: Sequence["Run"]) -> str:
+def _how(runs: Sequence[Run]) -> str:
     against = sorted(
         {run.metrics["gsb"]["against"] for run in runs if run.metrics and run.metrics.get("gsb", {}).get("against")}
     )
     gsb = f" GSB is against {' or '.join(against)}." if against else ""
+    commits = sorted({run.commit for run in runs if run.metrics and run.commit})
+    at = (
+        f" Measured at commit{'s' * (len(commits) > 1)} {', '.join(commits)}, each run as results/runs.csv says."
+        if commits
+        else ""
+    )
     return (
         "`python benchmarks/ablations.py` made this part from `profiles/ablations.yaml`. Numbers are means over seeds with "
         f"{100 * CONFIDENCE:.0f} % t intervals; of one seed, its own interval over prompts. The lower tables are each set "
         "less the one that it is held against, seed by seed; bold where the interval is clear of zero, and without an "
-        f"interval, which decides nothing, where only one seed is shared.{gsb}"
+        f"interval, which decides nothing, where only one seed is shared.{gsb}{at}"
     )
 
 
-def _table(by_set: Mapping[str, list["Run"]]) -> list[str]:
+def _table(by_set: Mapping[str, list[Run]]) -> list[str]:
     shown = [column for column in COLUMNS if any(_values(found, column) for found in by_set.values())]
     guarded = any(run.events is not None for found in by_set.values() for run in found)
     heads = ["set", "what", "seeds", *(f"{column.title} ({column.better})" for column in shown)]
@@ -170,7 +175,7 @@ def _table(by_set: Mapping[str, list["Run"]]) -> list[str]:
     return _markdown(rows)
 
 
-def _differences(by_set: Mapping[str, list["Run"]]) -> list[str]:
+def _differences(by_set: Mapping[str, list[Run]]) -> list[str]:
     """A table for each set that others are held against, in the order of the profile."""
     lines = []
     for compare in dict.fromkeys(found[0].ablation.compare for found in by_set.values()):
@@ -185,7 +190,7 @@ def _differences(by_set: Mapping[str, list["Run"]]) -> list[str]:
     return lines
 
 
-def _stage(by_set: Mapping[str, list["Run"]]) -> list[str]:
+def _stage(by_set: Mapping[str, list[Run]]) -> list[str]:
     """What the adversarial stage made of its start, where it made anything of it: GSB of its end against its start."""
     rows = [["what the stage made of its start", *(f"{column.title} ({column.better})" for column in STAGE)]]
     for name, found in by_set.items():
@@ -195,7 +200,7 @@ def _stage(by_set: Mapping[str, list["Run"]]) -> list[str]:
     return [*_markdown(rows), ""] if len(rows) > 1 else []
 
 
-def _less(ours: Sequence["Run"], theirs: Sequence["Run"], column: Column) -> str:
+def _less(ours: Sequence[Run], theirs: Sequence[Run], column: Column) -> str:
     value = difference(_values(ours, column), _values(theirs, column))
     if value is None:
         return "–"
@@ -204,7 +209,7 @@ def _less(ours: Sequence["Run"], theirs: Sequence["Run"], column: Column) -> str
     return f"**{text}**" if clear else text
 
 
-def _guard(runs: Sequence["Run"]) -> str:
+def _guard(runs: Sequence[Run]) -> str:
     """What the guard did over a set's seeds, and the last reason that ended a run."""
     watched = [run.events for run in runs if run.events is not None]
     if not watched:
@@ -220,7 +225,7 @@ def _guard(runs: Sequence["Run"]) -> str:
     return "; ".join(said) or "quiet"
 
 
-def _not_there(runs: Sequence["Run"]) -> list[str]:
+def _not_there(runs: Sequence[Run]) -> list[str]:
     failed = [
         f"- `{run.ablation.name}`, seed {run.seed}, ended without a model: {run.failure}" for run in runs if run.failure
     ]
@@ -257,11 +262,11 @@ def _share_of_real(name: str) -> Callable[[Mapping[str, Any]], Value | None]:
 
 
 def _gsb(question: str, pair: str | None = None) -> Callable[[Mapping[str, Any]], Value | None]:
-    """The candidate against the teacher, or, with `pair`, what metrics.json has under "X vs Y"."""
+    """The candidate against its opponent, or, with `pair`, what metrics.json has under "X vs Y"."""
 
     def read(metrics: Mapping[str, Any]) -> Value | None:
         gsb = metrics.get("gsb", {})
-        cell = (gsb if pair is None else gsb.get(pair, {})).get(question)
+        cell = gsb.get(pair or f"{CANDIDATE} vs {gsb.get('against')}", {}).get(question)
         return Value(*(100 * cell[key] for key in ("value", "low", "high"))) if cell else None
 
     return read

@@ -3,6 +3,7 @@
     python benchmarks/candidates.py              # all of profiles/candidates.yaml
     python benchmarks/candidates.py --nights 2   # at most two more nights now
     python benchmarks/candidates.py --report     # run nothing: results, ledger and table from the clone as it is
+    python benchmarks/candidates.py --table      # run nothing: the table alone, from results/candidates.json
 
 Each candidate is params.yaml with other settings, and goes the way of a real night, in a clone with the project's cache:
 its attempt is entered in the ledger, `dvc repro` trains, samples, measures and judges it, `onestep record` records it
@@ -27,7 +28,7 @@ from typing import Any
 from onestep.cli.params import Params
 from onestep.core.failures import one_sentence
 from onestep.core.params import SettingsError, load_group, merged, parse_settings
-from onestep.core.storage import replacing, write_json
+from onestep.core.storage import read_json, replacing, write_json
 from onestep.core.yaml_files import dump_yaml, read_yaml
 from onestep.gate.settings import GateSettings
 from onestep.gate.spending import wealth
@@ -39,10 +40,11 @@ from onestep.provenance.store import find
 from onestep.registry.history import enter
 from onestep.registry.trials import AttemptRefused, outcomes, params_sha256
 from onestep.vcs.git import Repository
+from pages import fill
 
 PARAMS, METRICS, VERDICT = "params.yaml", "reports/metrics.json", "reports/verdict.json"
 TOOK = ".onestep/candidates.json"  # in the clone: seconds of each night, which the ledger does not know
-START, END = "<!-- python benchmarks/candidates.py -->", "<!-- end -->"
+SCRIPT = "candidates"
 
 
 class CandidatesError(RuntimeError):
@@ -214,13 +216,7 @@ def write_results(clone: Path, found: list[Night], profile: Path, out: Path, pag
     }
     write_json(out, content)
     if page is not None:
-        text = page.read_text(encoding="utf-8")
-        before, mark, rest = text.partition(START)
-        _, end, after = rest.partition(END)
-        if not mark or not end:
-            raise CandidatesError(f"{page} has no place for the table: write {START} and {END} where it shall stand")
-        with replacing(page) as partial:
-            partial.write_text(f"{before}{START}\n{table(found)}\n{END}{after}", encoding="utf-8")
+        fill(page, SCRIPT, table(found))
 
 
 def call(clone: Path, *words: str) -> None:
@@ -268,7 +264,8 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
         "--nights", type=int, default=None, help="at most so many nights now; default all that are left"
     )
     parser.add_argument("--report", action="store_true", help="run nothing, write what is there")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/candidates.json"), help="results, ledger beside")
+    parser.add_argument("--table", action="store_true", help="run nothing, write the table from the results")
+    parser.add_argument("--out", type=Path, default=Path("results/candidates.json"), help="results, ledger beside")
     parser.add_argument("--page", type=Path, default=Path("docs/gate.md"), help="the page that holds the table")
     return parser.parse_args(words)
 
@@ -282,6 +279,9 @@ def _run(arguments: argparse.Namespace, candidates: list[Candidate]) -> Iterator
 
 def main(words: list[str] | None = None) -> None:
     arguments = _arguments(words)
+    if arguments.table:
+        fill(arguments.page, SCRIPT, table([Night(**each) for each in read_json(arguments.out)["nights"]]))
+        return
     try:
         candidates = read_profile(arguments.profile, Path(PARAMS))
         if not arguments.report:

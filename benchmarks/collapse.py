@@ -1,10 +1,11 @@
 """Does the adversarial stage collapse without its penalty, and does the guard say so? Trains from the same start each time.
 
     python benchmarks/collapse.py --updates 200
+    python benchmarks/collapse.py --report        # run nothing: the picture from results/collapse.json
 
 Needs the graph's outs up to `consistency` (`dvc repro consistency judge`). Four forms: as params.yaml sets it, as published
-(the set `published` of profiles/ablations.yaml), and each of them without the penalty. Writes `docs/collapse.json`, each run
-as it ends, and `docs/images/collapse.png`; `--forms` runs some of them, also side by side, and keeps what the file has of the
+(the set `published` of profiles/ablations.yaml), and each of them without the penalty. Writes `results/collapse.json`, each
+run as it ends, and `docs/images/collapse.png`; `--forms` runs some of them, also side by side, and keeps what the file has of the
 others. `--start` takes another student than models/consistency, such as that of an experiment (`dvc get . models/consistency
 --rev NAME --out FOLDER`); `--start-name` says in the file what it is. Collapse is read off samples of the dev split's captions
 by the shortest average, not the losses: attribute accuracy, Fréchet distance, diversity and motion as shares of the real
@@ -34,7 +35,7 @@ from onestep.training.stage import open_stage
 from onestep.training.trainer import Batches, make_accelerator, seeded
 from onestep.training.watch import Watch
 
-RESULT, PICTURE = Path("docs/collapse.json"), Path("docs/images/collapse.png")
+RESULT, PICTURE = Path("results/collapse.json"), Path("docs/images/collapse.png")
 FORMS = ("as set", "as set, no penalty", "as published", "as published, no penalty")
 NO_PENALTY = {"r1": 0.0, "r2": 0.0}
 
@@ -108,7 +109,8 @@ def plot(runs: dict[str, dict[str, Any]], path: Path) -> None:
     axes[0].set_ylim(bottom=0.0)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(runs))
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    # without the library's version in it, the same numbers give the same file
+    figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def main() -> None:
@@ -123,7 +125,11 @@ def main() -> None:
     parser.add_argument("--generator-factor", type=float, default=1.0, help="on the generator's learning rate")
     parser.add_argument("--discriminator-factor", type=float, default=1.0, help="on the discriminator's learning rate")
     parser.add_argument("--threads", type=int, help="instead of machine.threads of params.yaml")
+    parser.add_argument("--report", action="store_true", help="run nothing, draw what the file has")
     options = parser.parse_args()
+    if options.report:
+        plot(read_json(RESULT), PICTURE)
+        return
     torch.set_num_threads(options.threads or load_params(Path("params.yaml")).machine.threads)
     factors = {"generator": options.generator_factor, "discriminator": options.discriminator_factor}
     other_rates = [f"{who} x {factor:g}" for who, factor in factors.items() if factor != 1]

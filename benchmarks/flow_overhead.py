@@ -5,7 +5,7 @@
 Starts a Prefect server of its own on loopback and makes projects in a temporary folder. Per repeat, in turn and on the
 same machine: plain `dvc repro` that runs every stage, and the flow that runs them (clone, decision, record, promotion
 included); then plain `dvc repro` with nothing to do, and a nightly in which nothing changed. Writes
-`docs/flow_overhead.json`; the last line is `ratio N`: seconds that the flow adds per stage, over the target of 3.
+`results/flow_overhead.json`; the last line is `ratio N`: seconds that the flow adds per stage, over the target of 3.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def main() -> None:
     options.add_argument("--stages", type=int, default=8, help="beside the seven of the small graph")
     options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--port", type=int, default=4298)
-    options.add_argument("--out", type=Path, default=ROOT / "docs" / "flow_overhead.json")
+    options.add_argument("--out", type=Path, default=ROOT / "results" / "flow_overhead.json")
     chosen = options.parse_args()
     os.environ.update(server.environment("127.0.0.1", chosen.port))
     with tempfile.TemporaryDirectory(prefix="onestep-overhead-") as name:

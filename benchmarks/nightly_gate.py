@@ -1,10 +1,10 @@
 """Does the gate hold under nightly repetition? Ninety nights, many times over, against the rules that others use.
 
-    python benchmarks/nightly_gate.py
+    python benchmarks/nightly_gate.py            # a few minutes on one core; --repetitions 1200 for a quick look
+    python benchmarks/nightly_gate.py --report   # run nothing: tables and picture from results/nightly-gate.json
 
-Writes `docs/nightly-gate.json` and `docs/images/nightly-gate.png` and prints the tables (a few minutes on one core;
-`--repetitions 1200` for a quick look). The gate's side is the project's own code: alpha from `registry/spending.py` with
-the settings of `params.yaml`, p-values from `evaluation/paired_tests.py`.
+Writes `results/nightly-gate.json`, the tables of `docs/gate.md` and `docs/images/nightly-gate.png`. The gate's side is the
+project's own code: alpha from `gate/spending.py` with the settings of `params.yaml`, p-values from `evaluation/statistics.py`.
 
 Each night a candidate and the champion are measured on the same fresh prompts and noise. A clip's score is what prompt
 and noise make of any model (spread 1) plus what the model makes of it (spread 1), so a difference of two clips of one
@@ -23,18 +23,20 @@ from scipy.stats import binomtest, norm
 
 from onestep.cli.params import load_params
 from onestep.core.failures import one_sentence
-from onestep.core.storage import write_json
+from onestep.core.storage import read_json, write_json
 from onestep.evaluation.distances import Moments
 from onestep.evaluation.statistics import frechet_contributions, mean_test
 from onestep.gate.settings import GateSettings
 from onestep.gate.spending import alpha_without_promotion, offered, power
+from pages import fill
 
+RESULT = Path("results/nightly-gate.json")
 PROMPTS, NIGHTS = 256, 90
 MARGIN = 0.03  # of the rule with a margin, in spreads of the paired difference
 EFFECTS = (0.1, 0.2, 0.3, 0.4, 0.5)  # true differences, in the same spread
 SPREAD = 2**0.5
 BLOCK = 1000  # repetitions at once
-LEAST = 99  # flips of a test whose p-value nobody reads
+LEAST = 99  # flips of a test whose p-value is not read
 POWER_REPETITIONS = {1: 1000, 30: 300, 90: 150, 365: 30}  # of 4000: late nights need many flips
 
 STORED = "new > stored score"
@@ -271,7 +273,8 @@ def plot(found: dict[str, Any], settings: GateSettings, path: Path) -> None:
     right.set_title(f"A truly better candidate, {found['prompts']} prompts")
     right.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    # without the library's version in it, the same numbers give the same file
+    figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def _interval(cell: dict[str, float]) -> str:
@@ -281,12 +284,14 @@ def _interval(cell: dict[str, float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=4000)
+    parser.add_argument("--report", action="store_true", help="run nothing, write tables and picture")
     arguments = parser.parse_args()
     settings = load_params(Path("params.yaml")).gate
-    found = simulate(arguments.repetitions, settings)
-    write_json(Path("docs/nightly-gate.json"), found)
+    if not arguments.report:
+        write_json(RESULT, simulate(arguments.repetitions, settings))
+    found = read_json(RESULT)
     plot(found, settings, Path("docs/images/nightly-gate.png"))
-    print(table(found))
+    fill(Path("docs/gate.md"), "nightly_gate", table(found))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""The tables of a page from the `metrics.json` that each names, so that no number is copied by hand.
+"""The tables of a page from the runs in `results/runs.csv` that each names, so that no number is copied by hand.
 
     python benchmarks/tables.py               # README.md and docs/results.md
     python benchmarks/tables.py docs/page.md
 
-A table stands between two marks: `<!-- models of FILE: NAME, NAME -->` (also `differences of`, `preference of`; `runs of
-FILE, FILE: NAME` has a row for each file) and `<!-- end -->`. What is between them is written anew.
+A table stands between two marks: `<!-- models of RUN: MODEL, MODEL -->` (also `differences of`, `preference of`) and
+`<!-- end -->`. `<!-- runs of RUN, RUN: MODEL -->` has a row for each run, against one model; `<!-- origins of RUN, RUN -->`
+says which commit and command each run came from. What is between the marks is written anew.
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +18,10 @@ from typing import Any
 from onestep.core.failures import one_sentence
 from onestep.core.storage import replacing
 from onestep.evaluation.names import QUESTIONS
+from runs import RUNS, Row, metrics_of, origin_of, read_runs
 
 MARK = re.compile(
-    r"(?P<mark><!-- (?P<kind>\w+) of (?P<files>[^:]+): (?P<names>[^>]+) -->\n)(?P<old>.*?)(?P<end><!-- end -->)",
+    r"(?P<mark><!-- (?P<kind>\w+) of (?P<runs>[^:>]+?)(?:: (?P<models>[^>]+))? -->\n)(?P<old>.*?)(?P<end><!-- end -->)",
     re.DOTALL,
 )
 PAGES = (Path("README.md"), Path("docs/results.md"))
@@ -46,10 +47,10 @@ def models(metrics: Mapping[str, Any], names: Sequence[str]) -> Iterator[list[st
     real = metrics["models"][REAL]
     for name in names:
         cells = metrics["models"][name]
-        steps = metrics["settings"].get(name, {}).get("steps") or ""
+        steps = metrics["settings"].get(name, {}).get("steps") or 0
         yield [
             f"**{name}**" if name == CANDIDATE else name,
-            str(steps),
+            f"{steps:g}" if steps else "",
             *(interval(cells[metric], digits) for metric, (_, digits) in columns.items()),
             number(cells["structural_stability"]["value"], 3),
             *(number(cells[m]["value"] / real[m]["value"], 2) for m in ("diversity", "motion")),
@@ -75,24 +76,32 @@ def preference(metrics: Mapping[str, Any], names: Sequence[str]) -> Iterator[lis
         yield [name, *(interval(cell, 0, signed=True) for cell in percent)]
 
 
-def runs(results: Mapping[str, Mapping[str, Any]], against: str) -> Iterator[list[str]]:
-    """The candidate of each file against one model: quotient of the distances, GSB in percent, shares of real."""
+def against(measured: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> Iterator[list[str]]:
+    """The candidate of each run against one model: quotient of the distances, GSB in percent, shares of real."""
+    (opponent,) = names
     heads = [*(f"{question}, %" for question in QUESTIONS), "diversity of real", "motion of real"]
-    yield [f"against {against}", "Fréchet video distance, ratio", *heads]
-    for file, metrics in results.items():
-        one, other, real = (metrics["models"][name] for name in (CANDIDATE, against, REAL))
-        _, (_, *answers) = preference(metrics, [against])
+    yield [f"against {opponent}", "Fréchet video distance, ratio", *heads]
+    for run, metrics in measured.items():
+        one, other, real = (metrics["models"][name] for name in (CANDIDATE, opponent, REAL))
+        _, (_, *answers) = preference(metrics, [opponent])
         yield [
-            f"[{Path(file).stem}]({file})",
+            run,
             number(one[RATIO]["value"] / other[RATIO]["value"], 2),
             *answers,
             *(number(one[m]["value"] / real[m]["value"], 2) for m in ("diversity", "motion")),
         ]
 
 
-ONE_FILE = {"models": models, "differences": differences, "preference": preference}
-RUNS = "runs"
-KINDS = (*ONE_FILE, RUNS)
+def origins(rows: Mapping[str, Sequence[Row]]) -> Iterator[list[str]]:
+    """Commit, seed and command of each run, and the branch of its record where it has one."""
+    yield ["run", "commit", "seed", "command", "record"]
+    for run, found in rows.items():
+        origin = origin_of(found)
+        yield [run, origin.commit or "unknown", origin.seed, f"`{origin.command}`", origin.record or "none"]
+
+
+ONE_RUN = {"models": models, "differences": differences, "preference": preference}
+KINDS = (*ONE_RUN, "runs", "origins")
 
 
 def number(value: float, digits: int, signed: bool = False) -> str:
@@ -106,30 +115,40 @@ def interval(cell: Mapping[str, float], digits: int, key: str = "value", signed:
     return f"{value} [{low}, {high}]"
 
 
-def filled(page: Path) -> str:
-    """The page with every marked table written anew; raises `TableError`."""
+def filled(page: Path, rows: Mapping[str, Sequence[Row]]) -> str:
+    """The page with every marked table written anew from these runs; raises `TableError`."""
 
     def table(found: re.Match[str]) -> str:
-        mark, kind = found["mark"].strip(), found["kind"]
-        files, names = ([part.strip() for part in found[group].split(",")] for group in ("files", "names"))
-        if kind not in KINDS:
-            raise TableError(f"{page}: {mark}: no table {kind!r}; known are {', '.join(KINDS)}")
-        results: dict[str, Any] = {}
-        for file in files:
-            try:
-                results[file] = json.loads((page.parent / file).read_text(encoding="utf-8"))
-            except FileNotFoundError:
-                raise TableError(f"{page}: {mark}: {file} does not exist") from None
-            known = results[file]["models"]
-            if missing := [name for name in names if name not in known]:
-                raise TableError(f"{page}: {mark}: no model {missing[0]!r} in {file}; known are {', '.join(known)}")
-        if len(names if kind == RUNS else files) > 1:
-            raise TableError(f"{page}: {mark}: {kind} takes one {'model' if kind == RUNS else 'file'}")
-        head, *rows = runs(results, names[0]) if kind == RUNS else ONE_FILE[kind](results[files[0]], names)
-        lines = [head, ["---"] * len(head), *rows]
-        return found["mark"] + "".join(f"| {' | '.join(line)} |\n" for line in lines) + found["end"]
+        try:
+            head, *lines = _table(found["kind"], _listed(found["runs"]), _listed(found["models"]), rows)
+        except TableError as error:
+            raise TableError(f"{page}: {found['mark'].strip()}: {error}") from None
+        every = [head, ["---"] * len(head), *lines]
+        return found["mark"] + "".join(f"| {' | '.join(line)} |\n" for line in every) + found["end"]
 
     return MARK.sub(table, page.read_text(encoding="utf-8"))
+
+
+def _listed(text: str | None) -> list[str]:
+    return [part.strip() for part in text.split(",")] if text else []
+
+
+def _table(
+    kind: str, names: Sequence[str], models: Sequence[str], rows: Mapping[str, Sequence[Row]]
+) -> Iterator[list[str]]:
+    if kind not in KINDS:
+        raise TableError(f"no table {kind!r}; known are {', '.join(KINDS)}")
+    if missing := [name for name in names if name not in rows]:
+        raise TableError(f"no run {missing[0]!r} in {RUNS}; known are {', '.join(rows)}")
+    if kind == "origins":
+        return origins({name: rows[name] for name in names})
+    measured = {name: metrics_of(rows[name]) for name in names}
+    for name, metrics in measured.items():
+        if missing := [model for model in models if model not in metrics["models"]]:
+            raise TableError(f"no model {missing[0]!r} in {name}; known are {', '.join(metrics['models'])}")
+    if len(models if kind == "runs" else names) != 1:
+        raise TableError(f"{kind} takes one {'model' if kind == 'runs' else 'run'}")
+    return against(measured, models) if kind == "runs" else ONE_RUN[kind](measured[names[0]], models)
 
 
 def main() -> None:
@@ -137,7 +156,7 @@ def main() -> None:
     parser.add_argument("pages", type=Path, nargs="*", default=PAGES)
     for page in parser.parse_args().pages:
         try:
-            text = filled(page)
+            text = filled(page, read_runs(RUNS))
         except TableError as error:
             raise SystemExit(f"tables: {error}") from None
         with replacing(page) as partial:

@@ -1,10 +1,11 @@
 """What `onestep lineage verify` must catch and name, tried on a recorded model: one tampering after the other.
 
-    python benchmarks/tamperings.py      # after `make demo`, or any run that was recorded
+    python benchmarks/tamperings.py              # after `make demo`, or any run that was recorded
+    python benchmarks/tamperings.py --report     # run nothing: the table from results/tamperings.json
 
 Works in copies in a temporary folder (hard links: the project's own files stay as they are). A run that was not promoted
-is promoted there by an override, so that there are tags to tamper with. Writes `docs/results/tamperings.json` and prints
-the table of docs/audit.md; exits with 1 where a tampering went unseen or another check than the right one named it.
+is promoted there by an override, so that there are tags to tamper with. Writes `results/tamperings.json` and the
+table of docs/audit.md; exits with 1 where a tampering went unseen or another check than the right one named it.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from onestep.core.failures import one_sentence
-from onestep.core.storage import write_json
+from onestep.core.storage import read_json, write_json
 from onestep.gate.verdict import VERDICT
 from onestep.nightly.workspace import cache_folder
 from onestep.provenance import ledger
@@ -38,6 +39,9 @@ from onestep.registry.recording import METRICS, record
 from onestep.registry.trials import override
 from onestep.vcs import graph
 from onestep.vcs.git import Repository
+from pages import fill
+
+PAGE = Path("docs/audit.md")
 
 ENVELOPE = paths(MODEL)["envelope"]
 
@@ -307,7 +311,7 @@ def shortened(said: str) -> str:
 
 
 def _link(source: str, target: str) -> None:
-    """Objects and large files, which nobody writes in place, by a hard link; the rest copied."""
+    """Objects and large files, which are not written in place, by a hard link; the rest copied."""
     constant = {"objects", "cache"} & set(Path(source).parts) or Path(source).stat().st_size > 1_000_000
     try:
         os.link(source, target) if constant else shutil.copy2(source, target)
@@ -317,8 +321,12 @@ def _link(source: str, target: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/tamperings.json"), help="what was found")
+    parser.add_argument("--out", type=Path, default=Path("results/tamperings.json"), help="what was found")
+    parser.add_argument("--report", action="store_true", help="run nothing, write the table of what was found")
     arguments = parser.parse_args()
+    if arguments.report:
+        fill(PAGE, "tamperings", table(read_json(arguments.out)["found"]))
+        return
     with tempfile.TemporaryDirectory(prefix="onestep-tamperings-", dir=Path(".onestep").resolve()) as name:
         target = prepare(Path(), Path(name))
         honest = verify(target.root, MODEL, target.keys / "own.pub", copy=False)
@@ -334,7 +342,7 @@ def main() -> None:
             shutil.rmtree(scratch)
     caught = sum(row["caught"] for row in found)
     write_json(arguments.out, {"command": "python benchmarks/tamperings.py", "honest": honest.summary, "found": found})
-    print(table(found))
+    fill(PAGE, "tamperings", table(found))
     print(f"{caught} of {len(found)} tamperings caught and named")
     sys.exit(caught != len(found))
 

@@ -1,9 +1,9 @@
 """How threads wait: training steps of two OpenMP threads that wait in three ways, in turn.
 
 They spin (OpenMP's default), sleep at once (`OMP_WAIT_POLICY=PASSIVE`), or spin briefly and then sleep, as `onestep`
-and the Makefile set it (`onestep.core.environment.WAITING`). `python benchmarks/waiting.py` writes `docs/waiting.json`: seconds
-of each, idle and beside as many busy processes as there are cores, and each way's seconds over those of spinning, round by
-round (below 1: faster than spinning). The model's bits are compared.
+and the Makefile set it (`onestep.core.environment.WAITING`). `python benchmarks/waiting.py` writes `results/waiting.json`:
+seconds of each, idle and beside as many busy processes as there are cores, and each way's seconds over those of spinning,
+round by round (below 1: faster than spinning). The model's bits are compared.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from onestep.core.environment import WAITING
 
-OUT = Path("docs/waiting.json")
+OUT = Path("results/waiting.json")
 WAYS = {
     "spinning": {"OMP_WAIT_POLICY": "ACTIVE"},
     "sleeping": {"OMP_WAIT_POLICY": "PASSIVE"},

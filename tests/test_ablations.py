@@ -1,7 +1,6 @@
 """The ablations run as real DVC experiments, on a graph of one stage that takes no time."""
 
 import itertools
-import json
 import shutil
 import sys
 import time
@@ -9,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
+import ablations
+import ablations_page
+import runs as rows
+from ablation_sets import Ablation, AblationError, Run
+from ablations_page import Value
 from onestep.cli.params import Params
 from onestep.core.params import merged, parse_settings
 from onestep.core.yaml_files import read_yaml
 from tests.toy_project import run
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import ablations  # noqa: E402
-import ablations_page  # noqa: E402
-from ablations import Ablation, AblationError, Run  # noqa: E402
-from ablations_page import Value  # noqa: E402
 
 GRAPH = """
 stages:
@@ -110,18 +109,20 @@ def test_every_set_and_seed_runs_once_and_the_page_says_what_came_of_it(project,
     assert (project / "docs" / "ablations.md").read_text().endswith("## What was learned\n\nMuch.\n")
 
     # A failure that the file keeps does not hide what came of a second try.
-    results = project / "docs" / "results" / "ablations.json"
-    content = json.loads(results.read_text())
-    content["ablation-default-1"] |= {"metrics": None, "failure": "onestep: the disk is full"}
-    results.write_text(json.dumps(content))
-    ablate(monkeypatch, "--report")
-    assert json.loads(results.read_text())["ablation-default-1"]["failure"] is None
+    results = project / rows.RUNS
+    kept = rows.read_runs(results)
+    origin = rows.origin_of(kept["ablation-default-1"])
+    disk = rows.row(origin, "", f"{ablations.FAILED}onestep: the disk is full", {})
+    rows.write_runs(results, kept | {"ablation-default-1": [disk]})
+    ablate(monkeypatch)
+    assert rows.read_runs(results)["ablation-default-1"] == kept["ablation-default-1"]
     capsys.readouterr()
 
     # What is finished is in a file that can be committed, so that another clone, without DVC's experiments, knows it too.
-    kept = json.loads((project / "docs" / "results" / "ablations.json").read_text())
-    assert kept["ablation-published-2"]["changes"]["adversarial"]["loss"] == "non-saturating"
-    assert kept["ablation-no-penalty-1"]["failure"] == "onestep: the loss is not finite"
+    published = kept["ablation-published-2"]
+    assert rows.origin_of(published).command == "python benchmarks/ablations.py --sets published --seeds 2"
+    assert run(project, "git", "rev-parse", "HEAD").startswith(rows.origin_of(published).commit)
+    assert [row.metric for row in kept["ablation-no-penalty-1"]] == ["failed: onestep: the loss is not finite"]
     for ref in run(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps").splitlines():
         run(project, "git", "update-ref", "-d", ref)
     ablate(monkeypatch)
@@ -134,6 +135,11 @@ def test_every_set_and_seed_runs_once_and_the_page_says_what_came_of_it(project,
     run(project, "git", "commit", "--quiet", "--all", "--message", "Other code")
     again = list(ablations.runs([ablations.read_profile(ablations.PROFILE, ablations.PARAMS)[0]], None))
     assert [found.metrics for found in again] == [None, None]
+    page = (project / "docs" / "ablations.md").read_text()
+    ablate(monkeypatch, "--report")  # the page keeps what was measured, and says of which commit
+    assert (
+        project / "docs" / "ablations.md"
+    ).read_text() == page and f"commit {rows.origin_of(published).commit}" in page
 
 
 def test_a_change_that_is_not_a_setting_is_refused_with_the_nearest(project):

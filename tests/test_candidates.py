@@ -4,14 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks import candidates
-from benchmarks.candidates import END, START, CandidatesError, read_profile
 
+import candidates
+from candidates import SCRIPT, CandidatesError, read_profile
 from onestep.core.yaml_files import dump_yaml
 from onestep.provenance import ledger
 from onestep.provenance.verify import PASSED
 from onestep.registry.champion import champion
 from onestep.vcs.git import Repository
+from pages import END, mark
 from tests.night_project import make_night_project
 from tests.test_graph import ROOT
 from tests.toy_project import run
@@ -30,7 +31,7 @@ PROFILE = {
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = make_night_project(tmp_path)
     (tmp_path / "profile.yaml").write_text(dump_yaml(PROFILE))
-    (tmp_path / "page.md").write_text(f"before\n{START}\nof last time\n{END}\nafter\n")
+    (tmp_path / "page.md").write_text(f"before\n{mark(SCRIPT)}\nof last time\n{END}\nafter\n")
     monkeypatch.chdir(root)
     return root
 
@@ -107,7 +108,7 @@ def test_shipped_candidates_are_legal_and_differ_in_the_adversarial_stage_alone(
     assert all(set(candidate.changes) <= {"adversarial"} for candidate in found)
     assert len({json.dumps(candidate.params, sort_keys=True) for candidate in found}) == len(found)
     page = (ROOT / "docs/gate.md").read_text()
-    assert page.index(START) < page.index(END)
+    assert page.index(mark(SCRIPT)) < page.index(END, page.index(mark(SCRIPT)))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from benchmarks.nightly_gate import (
+
+from nightly_gate import (
     AGAIN,
     INTERVAL,
     NIGHTS,
@@ -16,7 +17,6 @@ from benchmarks.nightly_gate import (
     stored_scores,
     uneven,
 )  # fmt: skip
-
 from onestep.cli.params import load_params
 from onestep.gate.spending import gamma
 from tests.test_graph import ROOT

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.candidates import read_profile
 
+from candidates import read_profile
 from onestep.cli.params import Params, load_params, overrides
 from onestep.core.params import SettingsError, load_group, merged, parse_settings
 from onestep.core.yaml_files import read_yaml

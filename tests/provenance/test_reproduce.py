@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.tamperings import rewrite_branch
 from safetensors.numpy import save_file
 
 from onestep.provenance import environments, reproduce
@@ -18,6 +17,7 @@ from onestep.provenance.record import paths, to_statement
 from onestep.provenance.reproduce import ReproduceFailed, forced
 from onestep.provenance.signing import SigningKey, seal
 from onestep.provenance.store import everything, find
+from tamperings import rewrite_branch
 from tests.toy_project import run
 
 META = {"train": {"training": True}}

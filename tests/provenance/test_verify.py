@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from benchmarks.tamperings import TAMPERINGS, Target, flip, rewrite_branch, tamper_and_verify
 
 from onestep.provenance.record import from_statement, to_statement
 from onestep.provenance.signing import OWN_KEY, SigningError, find_key, make_key, seal, unseal
@@ -13,6 +12,7 @@ from onestep.provenance.store import everything, find
 from onestep.provenance.verify import BROKEN, OTHER_COPY, PASSED, UNKNOWN_SIGNER, UNSIGNED, verify
 from onestep.registry.champion import champion
 from onestep.registry.recording import record
+from tamperings import TAMPERINGS, Target, flip, rewrite_branch, tamper_and_verify
 from tests.toy_project import reproduce, run
 
 ENVELOPE = "records/onestep.intoto.json"
