@@ -28,6 +28,7 @@ from typing import Any
 from onestep.cli.params import Params
 from onestep.core.failures import one_sentence
 from onestep.core.params import SettingsError, load_group, merged, parse_settings
+from onestep.core.paths import METRICS, PARAMS, VERDICT
 from onestep.core.storage import read_json, replacing, write_json
 from onestep.core.yaml_files import dump_yaml, read_yaml
 from onestep.gate.settings import GateSettings
@@ -35,14 +36,16 @@ from onestep.gate.spending import wealth
 from onestep.models.settings import FetchSettings
 from onestep.nightly import workspace
 from onestep.provenance import ledger
-from onestep.provenance.ledger import Attempt, LedgerMoved, Promotion, Verdict, of_kind
+from onestep.provenance.ledger import LedgerMoved, Promotion, Trial, Verdict, of_kind
 from onestep.provenance.store import find
+from onestep.registry.fingerprint import params_sha256
 from onestep.registry.history import enter
-from onestep.registry.trials import AttemptRefused, outcomes, params_sha256
+from onestep.registry.trials import TrialRefused, promoted_by_gate
 from onestep.vcs.git import Repository
+from onestep.vcs.graph import inputs_of
+from onestep.vcs.project import Project
 from pages import fill
 
-PARAMS, METRICS, VERDICT = "params.yaml", "reports/metrics.json", "reports/verdict.json"
 TOOK = ".onestep/candidates.json"  # in the clone: seconds of each night, which the ledger does not know
 SCRIPT = "candidates"
 
@@ -118,7 +121,7 @@ def one_night(clone: Path, candidate: Candidate) -> bool:
     comparison = judged(clone, candidate)
     new = comparison is None
     if new:
-        pin = enter(clone, _gate(clone), load_group(FetchSettings, clone / PARAMS, "judge").sha256)
+        pin = enter(Project(clone), _gate(clone), load_group(FetchSettings, clone / PARAMS, "judge").sha256)
         print(f"comparison {pin.comparison}: {candidate.name}, alpha {pin.alpha:.3g}, seed {pin.seed}", flush=True)
         call(clone, "dvc", "repro")
         call(clone, "onestep", "record")
@@ -135,21 +138,23 @@ def one_night(clone: Path, candidate: Candidate) -> bool:
 
 def judged(clone: Path, candidate: Candidate) -> int | None:
     """The comparison that gave this candidate its verdict in this clone, null where there is none yet."""
-    repository = Repository(clone)
-    entries, wanted = ledger.read(repository), params_sha256(candidate.params)
+    project = Project(clone)
+    repository = project.git
+    entries, wanted = ledger.read(repository), params_sha256(project, inputs_of(project, VERDICT), candidate.params)
     done = {said.comparison for said in of_kind(entries, Verdict) if _recorded(repository, said)}
-    same = [a.comparison for a in of_kind(entries, Attempt) if a.params == wanted and a.comparison in done]
+    same = [a.comparison for a in of_kind(entries, Trial) if a.params == wanted and a.comparison in done]
     return same[-1] if same else None
 
 
 def nights(clone: Path, candidates: list[Candidate], verify: bool) -> list[Night]:
     """What the ledger and the recorded runs say of the candidates that have their verdict, in the ledger's order."""
-    repository, settings = Repository(clone), _gate(clone)
+    project, settings = Project(clone), _gate(clone)
+    repository, inputs = project.git, inputs_of(project, VERDICT)
     entries, took = ledger.read(repository), _took(clone)
-    attempts, history = list(of_kind(entries, Attempt)), outcomes(entries)
+    attempts, history = list(of_kind(entries, Trial)), promoted_by_gate(entries)
     verdicts = {said.comparison: said for said in of_kind(entries, Verdict) if _recorded(repository, said)}
     promoted = {entry.comparison: entry.tag for entry in of_kind(entries, Promotion)}
-    named = {params_sha256(candidate.params): candidate for candidate in candidates}
+    named = {params_sha256(project, inputs, candidate.params): candidate for candidate in candidates}
     found = []
     for place, attempt in enumerate(attempts, start=1):
         candidate, said = named.get(attempt.params), verdicts.get(attempt.comparison)
@@ -209,7 +214,7 @@ def write_results(clone: Path, found: list[Night], profile: Path, out: Path, pag
         partial.write_bytes(repository.git_bytes("show", f"ledger:{ledger.FILE}"))
     content = {
         "command": f"python benchmarks/candidates.py --profile {profile}",
-        "commit": find(clone, f"runs/{found[0].run}").record.source_commit if found else None,
+        "commit": find(Project(clone), f"runs/{found[0].run}").record.source_commit if found else None,
         "gate": _gate(clone).model_dump(mode="json"),
         "ledger": ledger.head_of(entries),
         "nights": [asdict(each) for each in found],
@@ -293,7 +298,7 @@ def main(words: list[str] | None = None) -> None:
                 print(table(found), flush=True)
         found = nights(arguments.clone, candidates, verify=True)
         write_results(arguments.clone, found, arguments.profile, arguments.out, arguments.page)
-    except (CandidatesError, AttemptRefused, LedgerMoved, workspace.WorkspaceError) as error:
+    except (CandidatesError, TrialRefused, LedgerMoved, workspace.WorkspaceError) as error:
         sys.exit(f"error: {error}")
     print(table(found))
     seconds = sum(each.seconds or 0.0 for each in found)

@@ -24,21 +24,21 @@ from pathlib import Path
 from typing import Any
 
 from onestep.core.failures import one_sentence
+from onestep.core.paths import CLIPS, METRICS, MODEL, SIGNING_KEY, VERDICT
 from onestep.core.storage import read_json, write_json
-from onestep.gate.verdict import VERDICT
 from onestep.nightly.workspace import cache_folder
 from onestep.provenance import ledger
 from onestep.provenance.ledger import Verdict
 from onestep.provenance.record import Record, paths
-from onestep.provenance.signing import OWN_KEY, find_key, make_key, seal, sign_tag, unseal
+from onestep.provenance.signing import find_key, make_key, seal, sign_tag, unseal
 from onestep.provenance.store import everything, find, manifest
 from onestep.provenance.verify import BROKEN, PASSED, verify
-from onestep.registry.champion import CLIPS, MODEL, champion
+from onestep.registry.champion import champion
 from onestep.registry.promotion import promote
-from onestep.registry.recording import METRICS, record
+from onestep.registry.recording import record
 from onestep.registry.trials import override
-from onestep.vcs import graph
 from onestep.vcs.git import Repository
+from onestep.vcs.project import Project
 from pages import fill
 
 PAGE = Path("docs/audit.md")
@@ -61,11 +61,11 @@ class Target:
     @property
     def record(self) -> Record:
         """The run's record."""
-        return find(self.root, self.branch).record
+        return find(Project(self.root), self.branch).record
 
     def output(self, path: str, ending: str = "") -> str:
         """The largest of the run's files below a path whose names end so."""
-        rows = manifest(Repository(self.root), find(self.root, self.branch))
+        rows = manifest(Project(self.root), find(Project(self.root), self.branch))
         below = [row for row in rows if row["path"].startswith(path) and row["path"].endswith(ending)]
         return str(max(below, key=lambda row: row["size"])["path"])
 
@@ -78,7 +78,7 @@ def in_cache(choose: Callable[[Target], str]) -> Tampering:
 
     def tamper(target: Target) -> tuple[str, str]:
         path = choose(target)
-        rows = manifest(Repository(target.root), find(target.root, target.branch))
+        rows = manifest(Project(target.root), find(Project(target.root), target.branch))
         md5 = next(row["md5"] for row in rows if row["path"] == path)
         flip(target.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:])
         return target.branch, path
@@ -118,7 +118,7 @@ def in_ledger(change: Callable[[list[str]], list[str]], named: str) -> Tampering
 def signature_of_another(target: Target) -> tuple[str, str]:
     """The same statement in an envelope that a stranger signed."""
     statement, _ = unseal(git(target.root, "show", f"{target.branch}:{ENVELOPE}").encode())
-    forged = seal(statement, find_key(target.keys, target.keys / "other"))
+    forged = seal(statement, find_key(Project(target.keys), target.keys / "other"))
     rewrite_branch(target.root, target.branch, ENVELOPE, forged)
     return target.branch, "signed by another key"
 
@@ -141,10 +141,10 @@ def verdict_with_a_record_to_match(target: Target) -> tuple[str, str]:
     (root / VERDICT).unlink()
     (root / VERDICT).write_text(lie)
     touched = [stage.name for stage in run.stages if VERDICT in {item.path for item in (*stage.outs, *stage.deps)}]
-    with chdir(root), graph.open_graph(Path()) as repo:
+    with chdir(root), Project(Path()).graph() as repo:
         for name in touched:
             repo.commit(name, force=True)
-    done = record(root, find_key(target.keys, target.keys / "own"))
+    done = record(Project(root), find_key(Project(target.keys), target.keys / "own"))
     return done.branch, f"computed again, {VERDICT} has"
 
 
@@ -163,7 +163,7 @@ def plain_tag(target: Target) -> tuple[str, str]:
 def tag_of_another(target: Target) -> tuple[str, str]:
     """The same tag, signed by a stranger."""
     content, _, _ = git(target.root, "cat-file", "tag", target.version).partition("-----BEGIN SSH")
-    forged = Repository(target.root).write_tag(sign_tag(content, find_key(target.keys, target.keys / "other")))
+    forged = Repository(target.root).write_tag(sign_tag(content, find_key(Project(target.keys), target.keys / "other")))
     git(target.root, "update-ref", f"refs/tags/{target.version}", forged)
     return target.version, "signed by another key"
 
@@ -178,7 +178,7 @@ def stage_tag_added(target: Target) -> tuple[str, str]:
 
 TAMPERINGS: dict[str, tuple[str, Tampering]] = {
     "a weight byte": ("files of DVC", in_cache(lambda t: t.output(t.record.path, ".safetensors"))),
-    "a clip": ("files of DVC", in_cache(lambda t: t.output(graph.artifact_path(Repository(t.root), CLIPS), ".tar"))),
+    "a clip": ("files of DVC", in_cache(lambda t: t.output(Project(t.root).artifact(CLIPS), ".tar"))),
     "a file of the footage": ("files of DVC", in_cache(lambda t: t.output("data/footage"))),
     "the judge's weights": ("files of DVC", in_cache(lambda t: t.output("models/judge", ".safetensors"))),
     "a parameter": ("files in git", in_git("params.yaml", r"seed: 7", "seed: 8")),
@@ -255,7 +255,7 @@ def tamper_and_verify(target: Target, name: str) -> dict[str, Any]:
     check, tamper = TAMPERINGS[name]
     model, named = tamper(target)
     started = time.monotonic()
-    report = verify(target.root, model, target.keys / "own.pub", copy=False)
+    report = verify(Project(target.root), model, target.keys / "own.pub", copy=False)
     broken, said = report.broken or ("", report.summary)
     caught = report.exit_code == BROKEN and broken == check and named in said
     return {"tampering": name, "caught": caught, "check": broken, "said": said, "s": time.monotonic() - started}
@@ -263,7 +263,7 @@ def tamper_and_verify(target: Target, name: str) -> dict[str, Any]:
 
 def copy_of(project: Path, folder: Path) -> Path:
     """A copy with all branches, tags and data of the newest recorded run, checked out; its cache is linked."""
-    run = everything(project)[-1]
+    run = everything(Project(project))[-1]
     copy = folder / "copy"
     git(project, "clone", "--quiet", "--no-checkout", "--no-hardlinks", str(project.resolve()), str(copy))
     git(
@@ -271,9 +271,9 @@ def copy_of(project: Path, folder: Path) -> Path:
     )
     git(copy, "remote", "remove", "origin")
     git(copy, "checkout", "--quiet", "--detach", run.record.run_commit)
-    with graph.open_graph(project) as repo:
+    with Project(project).graph() as repo:
         shutil.copytree(cache_folder(repo) / "files", copy / ".dvc/cache/files", copy_function=_link)
-    with graph.open_graph(copy) as repo:
+    with Project(copy).graph() as repo:
         repo.checkout(force=True)
     return copy
 
@@ -283,14 +283,14 @@ def prepare(project: Path, folder: Path) -> Target:
     root, keys = copy_of(project, folder), folder / "keys"
     keys.mkdir()
     for ending in ("", ".pub"):
-        shutil.copyfile(project / f"{OWN_KEY}{ending}", keys / f"own{ending}")
+        shutil.copyfile(project / f"{SIGNING_KEY}{ending}", keys / f"own{ending}")
     make_key(keys / "other")
-    found = everything(root)[-1]
+    found = everything(Project(root))[-1]
     if "@" not in found.name:
         if found.record.verdict.verdict != "promote":
-            override(root, "promote", "so that there are tags to tamper with")
-        promote(root, find_key(keys, keys / "own"))
-    now = champion(root)
+            override(Project(root), "promote", "so that there are tags to tamper with")
+        promote(Project(root), find_key(Project(keys), keys / "own"))
+    now = champion(Project(root))
     assert now is not None
     return Target(root, keys, f"runs/{found.record.run}", now.version_tag)
 
@@ -329,7 +329,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="onestep-tamperings-", dir=Path(".onestep").resolve()) as name:
         target = prepare(Path(), Path(name))
-        honest = verify(target.root, MODEL, target.keys / "own.pub", copy=False)
+        honest = verify(Project(target.root), MODEL, target.keys / "own.pub", copy=False)
         print(honest.summary, flush=True)
         if honest.exit_code != PASSED:
             sys.exit("error: the record does not verify before anything is tampered with")

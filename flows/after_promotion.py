@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from onestep.nightly.publish import merge_into
 from onestep.nightly.workspace import Workspace
-from onestep.registry.promotion import Promotion
+from onestep.registry.change import ChampionChange
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -16,7 +16,7 @@ class Promoted:
     """A published promotion: the clone that it was made in, with the model's files, and the branch that it shall reach."""
 
     workspace: Workspace
-    promotion: Promotion
+    promotion: ChampionChange
     into: str
 
 

@@ -11,10 +11,11 @@ from typing import Any, cast
 from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
+from onestep.core.paths import REPORT_PAGE
 from onestep.core.redaction import without_home, without_secrets
 from onestep.gate.verdict import as_markdown
 from onestep.nightly.retrain_policy import Decision
-from onestep.nightly.summary import REPORT, RunSummary, metric_rows
+from onestep.nightly.summary import RunSummary, metric_rows
 
 
 def show_decision(decision: Decision) -> None:
@@ -32,8 +33,8 @@ def show_verdict(root: Path, verdict: dict[str, Any]) -> None:
     _show(create_markdown_artifact, key="verdict", markdown=as_markdown(verdict), description=verdict["reason"])
     if rows := metric_rows(root):
         _show(create_table_artifact, key="metrics", table=rows, description="value [low, high] of every model")
-    if (root / REPORT).is_file():
-        link = (root / REPORT).resolve().as_uri()
+    if (root / REPORT_PAGE).is_file():
+        link = (root / REPORT_PAGE).resolve().as_uri()
         _show(create_link_artifact, key="report", link=link, link_text="Report with the videos side by side")
 
 

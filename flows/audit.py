@@ -13,11 +13,12 @@ from prefect.cache_policies import NO_CACHE
 from flows import artifacts
 from flows.concurrency import concurrency_slot
 from flows.stages import StageFailed, live
+from onestep.core.paths import MODEL, SIGNING_KEY
 from onestep.core.redaction import SafeError
 from onestep.nightly.prefect_server import GPU
 from onestep.nightly.workspace import new_id, open_workspace
-from onestep.provenance.signing import OWN_KEY
-from onestep.registry.champion import registered
+from onestep.vcs.project import Project
+from onestep.vcs.versions import versions as registered
 
 GOOD = {  # exit codes of `onestep lineage` that are no failure
     "verify": {0: "passed", 4: "whole, but UNSIGNED", 5: "whole, but signed by an unknown key"},
@@ -40,8 +41,8 @@ def audit(
 ) -> str:
     """Verify all registered versions; reproduce one, another each week. Raises `AuditFailed`, after a notification."""
     with closing(open_workspace(Path(project).resolve(), f"audit-{new_id()}", revision, upstream)) as workspace:
-        versions = [version.tag for version in registered(workspace.root)]
-        trust = Path(project).resolve() / f"{OWN_KEY}.pub"
+        versions = [version.tag for version in registered(Project(workspace.root).git, MODEL)]
+        trust = Path(project).resolve() / f"{SIGNING_KEY}.pub"
         rows = [{"model": version, "check": "verify", **verify(workspace.root, version, trust)} for version in versions]
         if reproduce and versions:
             chosen = version_of_the_week(versions)

@@ -6,7 +6,8 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from onestep.nightly import workspace
-from onestep.registry.gc import KeepingRefused, collect_garbage
+from onestep.registry.gc import GcRefused, collect_garbage
+from onestep.vcs.project import Project
 
 
 @flow(name="clean")
@@ -31,8 +32,8 @@ def remove_from_cache(project: Path) -> str:
     """Remove what no registered version, recorded run, branch or tag needs; never while a run is at work."""
     try:
         with workspace.cache_lock(project):
-            kept = collect_garbage(project)
-    except (workspace.WorkspaceError, KeepingRefused) as refusal:
+            kept = collect_garbage(Project(project))
+    except (workspace.WorkspaceError, GcRefused) as refusal:
         get_run_logger().warning(f"nothing was removed from the cache: {refusal}")
         return f"left alone, {refusal}"
     return f"kept what {len(kept)} recorded runs need"

@@ -9,9 +9,11 @@ from prefect.cache_policies import NO_CACHE
 from flows import artifacts
 from flows.pipeline_run import RETRY_S, PipelineRun, pipeline_run
 from flows.stages import run_stages
+from onestep.core.paths import VERDICT
 from onestep.gate.verdict import read_verdict
-from onestep.registry.reconstruct import take_model
+from onestep.registry.reconstruct import reconstruct
 from onestep.vcs.graph import depending_on, plan
+from onestep.vcs.project import Project
 
 
 @flow(name="evaluate")
@@ -32,7 +34,7 @@ def evaluate(
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=RETRY_S)
 def bring_model(root: Path, version: str) -> str:
     """Put the version's model in the place of the candidate; returns the stage whose output that is."""
-    stage = take_model(root, version)
+    stage = reconstruct(Project(root), version)
     get_run_logger().info(f"{version} stands in the place of the output of {stage}")
     return stage
 
@@ -40,8 +42,8 @@ def bring_model(root: Path, version: str) -> str:
 def measure_again(run: PipelineRun, stage: str) -> None:
     """Run every stage that depends on the output of this one."""
     root = run.workspace.root
-    run.stages.planned = plan(root)
+    run.stages.planned = plan(Project(root))
     dependent = [replace(each, affected=True) for each in depending_on(run.stages.planned, stage)]
     run_stages(root, dependent, run.stages)
-    run.summary.verdict = read_verdict(root)
+    run.summary.verdict = read_verdict(root / VERDICT)
     artifacts.show_verdict(root, run.summary.verdict)

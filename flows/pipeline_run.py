@@ -15,6 +15,7 @@ from prefect.exceptions import TerminationSignal
 from flows import artifacts
 from flows.stages import StageResults, run_stages
 from onestep.core.params import load_group
+from onestep.core.paths import PARAMS, VERDICT
 from onestep.gate.settings import GateSettings
 from onestep.gate.verdict import read_verdict
 from onestep.models.settings import FetchSettings
@@ -27,11 +28,10 @@ from onestep.provenance import ledger
 from onestep.provenance.signing import find_key
 from onestep.registry.history import pin_champion, waiting
 from onestep.registry.recording import record
-from onestep.vcs.git import Repository
 from onestep.vcs.graph import PlannedStage, leading_to, plan
 from onestep.vcs.imports import update_imports
+from onestep.vcs.project import Project
 
-PARAMS = "params.yaml"
 CANDIDATE = "onestep.candidate"
 RETRY_S = 20  # until what could not be reached is asked again
 BEFORE_DECISION = "decision"  # in a stage's `meta:`: whether to retrain depends on it
@@ -48,7 +48,7 @@ class PipelineRun:
     def bring_in_footage(self) -> None:
         """Look for new footage at the source of every import, and pin the champion that this run is judged against."""
         changed = bring_in_footage(self.workspace.root)
-        self.stages.planned = plan(self.workspace.root)
+        self.stages.planned = plan(Project(self.workspace.root))
         note = f"footage changed: {', '.join(changed)}" if changed else "no import brought new footage"
         self.summary.notes.append(note)
 
@@ -65,9 +65,9 @@ class PipelineRun:
         """Enter the trial in the ledger, then run all that is left of the graph; the verdict in one word."""
         enter_trial(self.workspace)
         root = self.workspace.root
-        self.stages.planned = plan(root)
+        self.stages.planned = plan(Project(root))
         run_stages(root, [stage for stage in self.stages.planned if _is_left(stage, self.stages)], self.stages)
-        verdict = read_verdict(root)
+        verdict = read_verdict(root / VERDICT)
         self.summary.verdict = verdict
         artifacts.show_verdict(root, verdict)
         artifacts.show_samples(first_frame(root))
@@ -75,7 +75,7 @@ class PipelineRun:
 
     def find_waiting_candidate(self) -> bool:
         """Whether the last candidate may be promoted and was not: its run ended too early, or the approver did not answer."""
-        recorded = waiting(ledger.read(Repository(self.workspace.root)))
+        recorded = waiting(ledger.read(Project(self.workspace.root).git))
         if recorded is None:
             return False
         self.summary.branch = f"runs/{recorded}"
@@ -142,9 +142,9 @@ def clone_project(project: Path, id: str, revision: str, upstream: str | None) -
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=RETRY_S)
 def bring_in_footage(root: Path) -> list[str]:
     """Update all imports, and pin the champion; returns the imports that changed."""
-    if pin_champion(root):
+    if pin_champion(Project(root)):
         get_run_logger().info("the champion has changed since this commit: pinned the one in production")
-    return update_imports(root)
+    return update_imports(Project(root))
 
 
 @task(cache_policy=NO_CACHE)
@@ -169,7 +169,7 @@ def enter_trial(workspace: Workspace) -> None:
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=RETRY_S)
 def publish_run(workspace: Workspace) -> str:
     """Push the run's data, then its branch, which is returned; a remote that cannot be reached is asked again."""
-    done = record(workspace.root, find_key(workspace.project), flow_run=runtime.flow_run.get_id())
+    done = record(Project(workspace.root), find_key(Project(workspace.project)), flow_run=runtime.flow_run.get_id())
     publish(workspace, done.branch)
     get_run_logger().info(f"recorded on {done.branch}; {'signed' if done.signer else 'UNSIGNED: onestep keygen'}")
     return done.branch

@@ -17,14 +17,17 @@ from prefect.input import RunInput
 
 from flows import artifacts
 from flows.after_promotion import Promoted, follow_up
+from onestep.core.paths import VERDICT
 from onestep.gate.verdict import as_markdown, read_verdict
 from onestep.nightly.publish import publish_promotion, publish_refusal
 from onestep.nightly.workspace import Workspace, new_id, open_workspace
 from onestep.provenance.ledger import LedgerMoved
 from onestep.provenance.signing import find_key
 from onestep.registry import promotion as registry
-from onestep.registry.promotion import AlreadyChampion, NotReproduced, PromotionRefused
-from onestep.registry.trials import AttemptRefused
+from onestep.registry.change import AlreadyChampion, PromotionRefused
+from onestep.registry.recording import NotReproduced
+from onestep.registry.trials import TrialRefused
+from onestep.vcs.project import Project
 
 SPARE_S = 3600  # how much longer than its answer the pause itself may last, should the server be unreachable just then
 RETRY_S = 10
@@ -68,7 +71,7 @@ def promote(
             artifacts.send_notification(
                 notify, f"onestep: {branch} waits for {approver}", f"Answer within {wait_h:g} hours."
             )
-            answer = ask(approver, branch, as_markdown(read_verdict(workspace.root)), wait_h, silence)
+            answer = ask(approver, branch, as_markdown(read_verdict(workspace.root / VERDICT)), wait_h, silence)
             if answer.kind == "reject":
                 record_refusal(workspace, answer.sentence)
             if answer.kind != "promoted":
@@ -141,11 +144,13 @@ def promote_candidate(workspace: Workspace, branch: str, into: str) -> Promotion
     """Publish the promotion's tags, which are the truth; then take the steps after it (`after_promotion.py`)."""
     log = get_run_logger()
     try:
-        done = registry.promote(workspace.root, find_key(workspace.project), flow_run=runtime.flow_run.get_id())
+        done = registry.promote(
+            Project(workspace.root), find_key(Project(workspace.project)), flow_run=runtime.flow_run.get_id()
+        )
         publish_promotion(workspace, done)
     except AlreadyChampion as known:
         return PromotionResult("promoted", str(known))
-    except (PromotionRefused, NotReproduced, AttemptRefused, LedgerMoved) as refusal:
+    except (PromotionRefused, NotReproduced, TrialRefused, LedgerMoved) as refusal:
         log.warning(str(refusal))
         return PromotionResult("hold", f"not promoted: {refusal}")
     sentence = f"{done.version_tag} is in production ({done.stage_tag}), recorded on {done.branch}; " + (

@@ -8,8 +8,10 @@ import pytest
 
 from onestep.core.yaml_files import dump_yaml, read_yaml
 from onestep.provenance.signing import SigningKey, find_key, make_key
-from onestep.registry.promotion import merge, promote
+from onestep.registry.merge import merge
+from onestep.registry.promotion import promote
 from onestep.registry.recording import Recorded, record
+from onestep.vcs.project import Project
 from tests.pins import FIRST
 from tests.toy_project import offer, reproduce, run, use_tools_of_this_environment
 
@@ -186,11 +188,11 @@ def audited_project(root: Path, key: SigningKey) -> Recorded:
     """Two promoted versions, the second in production, and a third run that was refused: the one in the working copy."""
     make_project(root)
     train(root, offered=False)
-    merge(root, promote(root, key).branch)
+    merge(Project(root), promote(Project(root), key).branch)
     train(root, train={"learning_rate": 0.2}, footage={"files": 5})
-    merge(root, promote(root, key).branch)
+    merge(Project(root), promote(Project(root), key).branch)
     train(root, train={"learning_rate": 0.3}, gate={"floor": 1e6})
-    return record(root, key)
+    return record(Project(root), key)
 
 
 def object_of(root: Path, path: str) -> Path:
@@ -210,7 +212,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def key(keys: Path) -> SigningKey:
-    found = find_key(keys, keys / "own")
+    found = find_key(Project(keys), keys / "own")
     assert found is not None
     return found
 

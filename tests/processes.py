@@ -9,6 +9,7 @@ from typing import Any
 
 from onestep.registry.promotion import promote
 from onestep.vcs.git import RefUpdate, Repository
+from onestep.vcs.project import Project
 
 PRELOADED = ["dvc.repo", "dvc.repo.reproduce", "gto.tag", "tests.processes"]
 
@@ -47,7 +48,7 @@ def _promote_and_say(root: Path, ready: Any, said: Any) -> None:
     os.chdir(root)
     ready.wait()
     try:
-        said.put(f"promoted {promote(Path()).stage_tag}")
+        said.put(f"promoted {promote(Project(Path())).stage_tag}")
     except Exception as error:
         said.put(f"{type(error).__name__}: {error}")
 
@@ -57,7 +58,7 @@ def _promote(root: Path, survivors: int | None) -> None:
     os.chdir(root)
     if survivors is not None:
         _kill_after(survivors)
-    promote(Path())
+    promote(Project(Path()))
 
 
 def _kill_after(survivors: int) -> None:

@@ -12,6 +12,7 @@ from onestep.provenance import ledger
 from onestep.provenance.verify import PASSED
 from onestep.registry.champion import champion
 from onestep.vcs.git import Repository
+from onestep.vcs.project import Project
 from pages import END, mark
 from tests.night_project import make_night_project
 from tests.test_graph import ROOT
@@ -88,7 +89,7 @@ def test_candidates_go_through_the_gate_and_an_interrupted_night_is_taken_up(
     assert text == run(clone.root, "git", "show", "ledger:ledger.jsonl")
     assert content["ledger"] == ledger.head(clone)
     assert text.count('"kind":"attempt"') == 3  # the interrupted night spent no second alpha
-    now = champion(clone.root)
+    now = champion(Project(clone.root))
     assert now is not None
     assert now.version_tag == "onestep@v1.1.0"
     page = (tmp_path / "page.md").read_text()

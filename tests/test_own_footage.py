@@ -15,6 +15,7 @@ import pytest
 from onestep.demo import world
 from onestep.media.video import write_video
 from onestep.vcs.graph import plan
+from onestep.vcs.project import Project
 from tests.small_project import command, make_project, run_here
 from tests.tiny import FRAMES, SIDE
 
@@ -93,9 +94,9 @@ def test_footage_with_captions_alone_reaches_a_verdict_that_names_what_it_could_
 def test_the_imported_footage_takes_the_place_of_a_rendered_demo_world(project: Path, team: Path) -> None:
     run_here(project, "footage")
     assert (project / "data" / "footage" / "shots").is_dir()
-    before = {stage.name for stage in plan(project)}
+    before = {stage.name for stage in plan(Project(project))}
     import_footage(project, str(team))
-    assert {stage.name for stage in plan(project)} == before - {"footage"}
+    assert {stage.name for stage in plan(Project(project))} == before - {"footage"}
     assert not (project / "data" / "footage" / "shots").exists()
     assert (project / "data" / "footage" / "metadata.csv").read_text() == (team / "metadata.csv").read_text()
 

@@ -21,6 +21,7 @@ from onestep.data.clips import read_quarantine
 from onestep.inference.generate import make_clip
 from onestep.models.pipeline import load_pipeline
 from onestep.vcs.graph import plan
+from onestep.vcs.project import Project
 from tests.small_project import command, make_project, read_params, run_here, write_params
 from tests.tiny import FRAMES, SIDE, TOKENS
 
@@ -147,7 +148,7 @@ def test_a_second_repro_has_nothing_to_do(reproduced: Path) -> None:
 def test_another_training_setting_reruns_that_stage_and_what_follows(reproduced, params_kept) -> None:
     params_kept["adversarial"]["updates"] += 1
     write_params(reproduced, params_kept)
-    planned = plan(reproduced)
+    planned = plan(Project(reproduced))
     assert {stage.name for stage in planned if stage.changed} == {"adversarial"}
     assert {stage.name for stage in planned if stage.affected} == {
         "adversarial", "samples-onestep", "latency", "evaluate", "gate", "report",
@@ -157,7 +158,7 @@ def test_another_training_setting_reruns_that_stage_and_what_follows(reproduced,
 def test_another_rule_of_the_gate_reruns_no_model(reproduced, params_kept) -> None:
     params_kept["gate"]["min_speedup"] = 2.0
     write_params(reproduced, params_kept)
-    assert {stage.name for stage in plan(reproduced) if stage.affected} == {"gate", "report"}
+    assert {stage.name for stage in plan(Project(reproduced)) if stage.affected} == {"gate", "report"}
 
 
 def test_stock_diffusers_runs_the_model_in_one_step_and_gives_the_same_frames(project: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from onestep.vcs.project import Project
 from tests.pins import FIRST
 
 GRAPH = """
@@ -81,7 +82,7 @@ def offer(root: Path) -> None:
     from onestep.cli.params import load_params
     from onestep.registry import trials
 
-    trials.offer(root, load_params(Path(__file__).parents[1] / "params.yaml").gate, None)
+    trials.offer(Project(root), load_params(Path(__file__).parents[1] / "params.yaml").gate, None)
 
 
 def use_tools_of_this_environment(patched: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from onestep.cli import stages as stages_of_the_graph
 from onestep.core.params import SettingsError
 from onestep.core.storage import MachineFailed
 from onestep.core.yaml_files import dump_yaml, read_yaml
-from onestep.registry.promotion import PromotionRefused
+from onestep.registry.change import PromotionRefused
 from tests.tiny import save_latents, save_pipeline
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,9 @@ from typer.testing import CliRunner
 
 from onestep.cli import entry
 from onestep.provenance import ledger
-from onestep.registry.trials import AttemptRefused, override
+from onestep.registry.trials import TrialRefused, override
 from onestep.vcs.git import Repository
+from onestep.vcs.project import Project
 from tests.test_graph import ROOT
 from tests.toy_project import run
 
@@ -30,8 +31,8 @@ def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_one_night_by_hand(here: Path) -> None:
     assert "comparison 1 against no champion: alpha 0.00636, seed 99" in typed("offer", *SHIPPED)
     assert json.loads((here / "data/production.json").read_text())["judge"].startswith("6616d675")
-    assert "nothing changed since the last attempt" in typed("offer", "--if-changed", *SHIPPED)
-    assert "comparison 1: promote. because; the ledger's head is" in typed("record")
+    assert "nothing changed since the last trial" in typed("offer", "--if-changed", *SHIPPED)
+    assert "comparison 1: promote. because; the ledger's head is" in typed("close")
     said = typed("override", "reject", "--reason", "it flickers")
     assert "comparison 1: reject by A Person <person@example.org>: it flickers" in said
     shown = typed("show").splitlines()
@@ -54,8 +55,8 @@ def test_override_takes_two_words_and_a_reason(here: Path) -> None:
     assert runner.invoke(entry.app, ["ledger", "override", "hold", "--reason", "x"]).exit_code == 2
     assert runner.invoke(entry.app, ["ledger", "override", "promote"]).exit_code == 2
     assert runner.invoke(entry.app, ["ledger", "override", "promote", "--reason", " "]).exit_code == 2
-    with pytest.raises(AttemptRefused, match="needs its reason"):
-        override(here, "promote", " ")
+    with pytest.raises(TrialRefused, match="needs its reason"):
+        override(Project(here), "promote", " ")
     assert ledger.read(Repository(here)) == []
 
 

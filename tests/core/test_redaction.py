@@ -6,7 +6,7 @@ import pytest
 
 from onestep.core.redaction import SafeError, harmless, is_secret, without_home, without_secrets
 from onestep.core.yaml_files import plain, read_yaml
-from onestep.provenance.check import Broken
+from onestep.provenance.check import CheckFailed
 from onestep.provenance.check_files import _require_locked
 from onestep.provenance.collect import as_first_recorded, clean
 
@@ -230,5 +230,5 @@ def test_a_record_by_the_first_rules_still_says_the_same_as_the_lock(text: str) 
         }
         locked = {"cmd": text, "params": {"params.yaml": {"base": {"url": text}}}, "deps": [{"path": text, "md5": "1"}]}
         _require_locked("train", locked, stage)
-        with pytest.raises(Broken, match="has another command"):
+        with pytest.raises(CheckFailed, match="has another command"):
             _require_locked("train", locked | {"cmd": f"{text} --more"}, stage)

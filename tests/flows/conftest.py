@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from flows import server as one_machine
-from onestep.provenance.signing import OWN_KEY, make_key
+from onestep.core.paths import SIGNING_KEY
+from onestep.provenance.signing import make_key
 from tests.flows.asking import artifact, statuses
 from tests.night_project import fresh_night_project, write_footage  # noqa: F401
 from tests.toy_project import run
@@ -118,7 +119,7 @@ def play(root: Path, server: str, **parameters: Any) -> Played:
 def first_night(fresh_night_project: Path, tmp_path_factory: pytest.TempPathFactory, server: str) -> Played:  # noqa: F811
     """The first night: the first champion."""
     root = copy_of(fresh_night_project, tmp_path_factory.mktemp("first"))
-    make_key(root / OWN_KEY)
+    make_key(root / SIGNING_KEY)
     return play(root, server)
 
 

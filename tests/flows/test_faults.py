@@ -19,6 +19,7 @@ from flows.stages import StageFailed
 from flows import pipeline_run
 from flows import server as one_machine
 from onestep.registry.champion import champion
+from onestep.vcs.project import Project
 from tests.flows.asking import (
     ask,
     ended,
@@ -59,7 +60,7 @@ def commit(project: Path, **params: Any) -> None:
 
 def next_night_works(project: Path) -> None:
     """What is broken is mended, and the night after promotes."""
-    before = champion(project)
+    before = champion(Project(project))
     assert before is not None
     assert before.version_tag == "onestep@v1.0.0"
     if "in_training: ''" not in (project / "params.yaml").read_text():
@@ -170,7 +171,7 @@ def test_two_nightlies_at_once_and_missed_ones_are_caught_up_once(project: Path,
     with worker():
         names = sorted(ended(night) for night in missed)
     assert names == ["Cancelled", "Cancelled", "Completed"]
-    assert champion(project).version_tag == "onestep@v1.1.0"
+    assert champion(Project(project)).version_tag == "onestep@v1.1.0"
     assert len(attempts(project)) == 2
 
 
@@ -207,7 +208,7 @@ def test_worker_and_flow_are_killed_outright(project: Path, deployed: str) -> No
     with worker():
         commit(project)
         assert ended(start("nightly/nightly", project=str(project))) == "Completed"
-    assert champion(project).version_tag == "onestep@v1.1.0"
+    assert champion(Project(project)).version_tag == "onestep@v1.1.0"
 
 
 def gpu_is_free() -> bool:
@@ -233,7 +234,7 @@ def test_server_is_killed_and_comes_back(project: Path, monkeypatch: pytest.Monk
             assert "onestep@v1.1.0 is in production" in said
             (flow_run,) = ask("/flow_runs/filter", flows={"name": {"any_": ["nightly"]}})
             assert flow_run["state_name"] == "Completed"
-    assert champion(project).version_tag == "onestep@v1.1.0"
+    assert champion(Project(project)).version_tag == "onestep@v1.1.0"
 
 
 @pytest.mark.parametrize("answer", ["yes", "no", "somebody else, then nobody"])
@@ -255,7 +256,7 @@ def test_candidate_event_starts_promote_and_a_named_person_decides(
         assert client.resume_flow_run(promotion, run_input=values).status.value == "ACCEPT"
         assert ended(promotion, 400) == "Completed"
         wait_for(lambda: [line for line in logged_lines(promotion) if "Ada" in line] == words, 30, f"words {words}")
-    assert champion(project).version_tag == ("onestep@v1.1.0" if answer == "yes" else "onestep@v1.0.0")
+    assert champion(Project(project)).version_tag == ("onestep@v1.1.0" if answer == "yes" else "onestep@v1.0.0")
     assert attempts(project)[0].verdict == ("reject" if answer == "no" else "promote")
 
 

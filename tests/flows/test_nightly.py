@@ -10,8 +10,9 @@ from flows.retrain import retrain
 
 from onestep.provenance import ledger
 from onestep.registry.champion import champion
-from onestep.registry.history import Tried, tried
+from onestep.registry.history import JudgedTrial, judged_trials
 from onestep.vcs.git import Repository
+from onestep.vcs.project import Project
 from tests.flows.asking import artifact, statuses
 from tests.flows.conftest import Played
 from tests.night_project import write_footage, write_night_params
@@ -21,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 STAGES = ["ingest", "validate", "production", "drift", "train", "evaluate", "gate"]
 
 
-def attempts(root: Path) -> list[Tried]:
-    return tried(ledger.read(Repository(root)))
+def attempts(root: Path) -> list[JudgedTrial]:
+    return judged_trials(ledger.read(Repository(root)))
 
 
 def state(root: Path) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def state(root: Path) -> dict[str, Any]:
 def test_first_night_ends_promoted_and_main_has_lock_and_pin(first_night: Played) -> None:
     root = first_night.root
     assert first_night.said.startswith("onestep@v1.0.0 is in production")
-    now = champion(root)
+    now = champion(Project(root))
     assert now is not None
     assert now.version_tag == "onestep@v1.0.0"
     (attempt,) = attempts(root)
@@ -72,23 +73,23 @@ def test_night_with_drifted_footage_retrains(waiting_night: Played) -> None:
     assert waiting_night.decision["drift"]["effect"] == "retrain"
     assert waiting_night.decision["new clips"]["effect"] == "no reason"
     assert waiting_night.stages["train"] == "ran"
-    assert champion(waiting_night.root).version_tag == "onestep@v1.0.0"
+    assert champion(Project(waiting_night.root)).version_tag == "onestep@v1.0.0"
 
 
 def test_candidate_whose_promotion_did_not_happen_is_promoted_the_night_after(second_night: Played) -> None:
     assert second_night.said.startswith("onestep@v1.1.0 is in production")
     assert second_night.stages["train"] == "not run"
-    assert champion(second_night.root).version_tag == "onestep@v1.1.0"
+    assert champion(Project(second_night.root)).version_tag == "onestep@v1.1.0"
     assert len(attempts(second_night.root)) == 2
 
 
 def test_night_with_bad_footage_stops_at_validation_and_the_old_champion_stays(after_first_night: Path) -> None:
     write_footage(after_first_night.parent / "footage", -5.0, range(30, 60))
-    before, now = state(after_first_night), champion(after_first_night)
+    before, now = state(after_first_night), champion(Project(after_first_night))
     said = nightly(str(after_first_night))
     assert said == "Not retrained: the clips failed validation (brightness)."
     assert state(after_first_night) == before
-    assert champion(after_first_night) == now
+    assert champion(Project(after_first_night)) == now
     assert statuses()["validate"] == "ran"
     assert statuses()["train"] == "not run"
     assert "Stopped before training" in (after_first_night / "reports/nightly.html").read_text()
@@ -103,7 +104,7 @@ def test_refused_candidate_is_recorded_and_not_tried_again(after_first_night: Pa
     assert attempts(root)[0].verdict == "hold"
     held = attempts(root)[0].run
     assert run(root, "git", "show", f"runs/{held}:dvc.lock").count("models/onestep") > 0
-    assert champion(root).version_tag == "onestep@v1.0.0"
+    assert champion(Project(root)).version_tag == "onestep@v1.0.0"
     again = nightly(str(root))
     assert again == "Not retrained, though drift: the same clips, parameters and code were comparison 2 (hold)."
     assert retrain(str(root)).startswith("Not retrained, though by hand")

@@ -10,10 +10,12 @@ from flows.clean import clean
 from flows.evaluate import evaluate
 from flows.ingest import ingest
 
+from onestep.core.paths import MODEL
 from onestep.core.storage import sha256_folder
 from onestep.nightly.workspace import FOLDER
-from onestep.registry.champion import registered
 from onestep.registry.gc import missing
+from onestep.vcs.project import Project
+from onestep.vcs.versions import versions
 from tests.flows.asking import artifact, statuses
 from tests.flows.test_nightly import state
 from tests.night_project import write_footage
@@ -50,7 +52,7 @@ def test_earlier_version_is_measured_again_and_nothing_is_recorded(after_second_
     assert said == f"{FIRST}, measured at main: because"
     assert state(root) == before
     assert (statuses()["train"], statuses()["evaluate"], statuses()["gate"]) == ("not run", "ran", "ran")
-    sha256 = {version.tag: version.sha256 for version in registered(root)}
+    sha256 = {version.tag: version.sha256 for version in versions(Project(root).git, MODEL)}
     assert sha256_folder(clones(root)[-1] / "models/onestep") == sha256[FIRST] != sha256[SECOND]
 
 
@@ -65,7 +67,7 @@ def test_cleaning_keeps_what_every_registered_version_needs_and_the_audit_finds_
     assert said.endswith("cache: kept what 2 recorded runs need")
     assert clones(root) == [newest]
     assert before - cached(root) == {waste}
-    assert missing(root) == {}
+    assert missing(Project(root)) == {}
     assert audit(str(root)) == "3 of 3 checks passed"
     rows = [(row["model"], row["check"], row["outcome"]) for row in json.loads(artifact("audit"))]
     chosen = version_of_the_week([FIRST, SECOND])

@@ -13,13 +13,16 @@ from onestep.nightly.workspace import WorkspaceError, open_workspace
 from onestep.provenance import ledger
 from onestep.provenance.ledger import LedgerMoved
 from onestep.registry.champion import champion
-from onestep.registry.history import enter, pin_champion, tried
-from onestep.registry.promotion import PromotionRace, merge, promote
-from onestep.registry.reconstruct import take_model
+from onestep.registry.change import PromotionRace
+from onestep.registry.history import enter, judged_trials, pin_champion
+from onestep.registry.merge import merge
+from onestep.registry.promotion import promote
+from onestep.registry.reconstruct import reconstruct
 from onestep.registry.recording import Recorded, record
 from onestep.vcs.git import Repository
-from onestep.vcs.graph import GraphError, changes, open_graph
+from onestep.vcs.graph import changes
 from onestep.vcs.imports import update_imports
+from onestep.vcs.project import GraphError, Project
 from tests.night_project import ROOT
 from tests.registry.test_promotion import state
 from tests.toy_project import reproduce, run
@@ -46,7 +49,7 @@ def entered(project: Path, learning_rate: int, upstream: str | None = None) -> w
 
 def published(project: Path, learning_rate: int, upstream: str | None = None) -> Recorded:
     opened = entered(project, learning_rate, upstream)
-    done = record(opened.root, None)
+    done = record(Project(opened.root), None)
     publish(opened, done.branch)
     return done
 
@@ -56,7 +59,7 @@ def test_clone_has_the_pinned_commit_and_its_data_linked_from_the_shared_cache(c
     before = state(committed)
     opened = open_workspace(committed)
     assert opened.commit == run(committed, "git", "rev-parse", "main").strip()
-    assert changes(opened.root) == []
+    assert changes(Project(opened.root)) == []
     assert (opened.root / "notes.txt").read_text() == "mine\n"
     weights = (opened.root / "models/onestep/unet/weights").stat()
     assert weights.st_nlink > 1
@@ -69,17 +72,19 @@ def test_two_runs_at_once_do_not_touch_each_other_and_the_overtaken_one_is_refus
     first, second = entered(committed, 2), entered(committed, 3)
     for opened, weight in ((first, "2"), (second, "3")):
         assert (opened.root / "models/onestep/unet/weights").read_text() == weight
-        assert changes(opened.root) == []
-    done = record(second.root, None)
+        assert changes(Project(opened.root)) == []
+    done = record(Project(second.root), None)
     publish(second, done.branch)
-    early = record(first.root, None)  # this clone does not know yet that another run was entered
+    early = record(Project(first.root), None)  # this clone does not know yet that another run was entered
     refs = run(committed, "git", "for-each-ref")
     with pytest.raises(LedgerMoved, match="another run was entered"):
         publish(first, early.branch)
     assert run(committed, "git", "for-each-ref") == refs
     assert run(committed, "git", "show", f"{done.branch}:dvc.lock") == (second.root / "dvc.lock").read_text()
     assert run(committed, "git", "status", "--porcelain", "--untracked-files=all") == before
-    assert [(each.verdict, each.run) for each in tried(ledger.read(Repository(committed)))] == [("promote", done.run)]
+    assert [(each.verdict, each.run) for each in judged_trials(ledger.read(Repository(committed)))] == [
+        ("promote", done.run)
+    ]
 
 
 def test_run_that_died_before_its_verdict_spends_no_second_share_of_alpha(committed: Path) -> None:
@@ -89,7 +94,7 @@ def test_run_that_died_before_its_verdict_spends_no_second_share_of_alpha(commit
     assert len(ledger.read(Repository(committed))) == 1
     other = open_workspace(committed)
     (other.root / "params.yaml").write_text("learning_rate: 7\nverdict: promote\n")
-    assert enter(other.root, GATE, None).comparison == 2
+    assert enter(Project(other.root), GATE, None).comparison == 2
 
 
 def test_unreachable_remote_publishes_nothing_and_can_be_asked_again(committed: Path, remote: Path) -> None:
@@ -99,10 +104,10 @@ def test_unreachable_remote_publishes_nothing_and_can_be_asked_again(committed: 
     remote.write_text("a file where the remote's folder should be")
     refs = run(committed, "git", "for-each-ref")
     with pytest.raises(GraphError):
-        record(opened.root, None)
+        record(Project(opened.root), None)
     assert run(committed, "git", "for-each-ref") == refs
     remote.unlink()
-    done = record(opened.root, None)
+    done = record(Project(opened.root), None)
     publish(opened, done.branch)
     assert done.pushed
     assert run(committed, "git", "branch", "--list", done.branch).strip() == done.branch
@@ -111,11 +116,11 @@ def test_unreachable_remote_publishes_nothing_and_can_be_asked_again(committed: 
 def test_promotion_tags_the_run_and_main_is_offered_lock_and_pin(committed: Path) -> None:
     recorded = published(committed, 2)
     second = open_workspace(committed, "promotion", recorded.branch)
-    done = promote(second.root)
+    done = promote(Project(second.root))
     assert done.branch == recorded.branch
     publish_promotion(second, done)
     assert merge_into(second, recorded.branch, "main").merged
-    now = champion(committed)
+    now = champion(Project(committed))
     assert now is not None
     assert now.version_tag == done.version_tag
     branches = run(committed, "git", "branch", "--list", "*", "--format=%(refname:short)").split()
@@ -133,9 +138,9 @@ def test_conflict_delays_the_merge_and_never_the_promotion(committed: Path, conf
     run(committed, "git", "commit", "--quiet", "--all", "--message", "Meanwhile")
     head = run(committed, "git", "rev-parse", "main").strip()
     second = open_workspace(committed, "promotion", recorded.branch)
-    publish_promotion(second, promote(second.root))
+    publish_promotion(second, promote(Project(second.root)))
     offered = merge_into(second, recorded.branch, "main")
-    assert champion(committed) is not None
+    assert champion(Project(committed)) is not None
     assert offered.merged is not conflict
     assert (committed / name).read_text() == content
     assert run(committed, "git", "status", "--porcelain") == ""
@@ -143,7 +148,9 @@ def test_conflict_delays_the_merge_and_never_the_promotion(committed: Path, conf
     if conflict:
         assert f"git merge {recorded.branch}" in offered.sentence
         assert run(committed, "git", "rev-parse", "main").strip() == head
-        assert pin_champion(open_workspace(committed).root)  # the next run is judged against the champion all the same
+        assert pin_champion(
+            Project(open_workspace(committed).root)
+        )  # the next run is judged against the champion all the same
     else:
         assert run(committed, "git", "rev-parse", "main^1").strip() == head
 
@@ -152,7 +159,7 @@ def test_of_two_promotions_from_two_clones_the_upstream_takes_one_whole(committe
     branch = published(committed, 2).branch
     clones = [open_workspace(committed, f"p{number}", branch) for number in range(2)]
     run(clones[1].root, "git", "config", "user.name", "Another Person")
-    done = [promote(clone.root) for clone in clones]
+    done = [promote(Project(clone.root)) for clone in clones]
     publish_promotion(clones[0], done[0])
     refs = run(committed, "git", "for-each-ref")
     with pytest.raises(PromotionRace, match="another run was faster"):
@@ -165,12 +172,12 @@ def test_bare_upstream_gets_branch_tags_ledger_and_main(committed: Path, tmp_pat
     run(tmp_path, "git", "clone", "--quiet", "--bare", str(committed), str(upstream))
     branch = published(committed, 2, str(upstream)).branch
     second = open_workspace(committed, "promotion", branch, str(upstream))
-    publish_promotion(second, promote(second.root))
+    publish_promotion(second, promote(Project(second.root)))
     assert merge_into(second, branch, "main").merged
     assert "learning_rate: 2" in run(upstream, "git", "show", "main:params.yaml")
-    assert champion(upstream) is not None
+    assert champion(Project(upstream)) is not None
     assert len(ledger.read(Repository(upstream))) == 3  # attempt, verdict, promotion
-    assert champion(committed) is None
+    assert champion(Project(committed)) is None
 
 
 def test_refused_clone_says_why_and_leaves_nothing(committed: Path) -> None:
@@ -211,7 +218,7 @@ def test_cleaning_keeps_the_newest_and_those_in_use(committed: Path) -> None:
     assert workspace.remove_old(committed, keep=1) == ["b"]
     assert (opened[0].root / "dvc.yaml").is_file()
     assert (committed / ".dvc/cache").is_dir()
-    assert changes(opened[3].root) == []
+    assert changes(Project(opened[3].root)) == []
 
 
 HOLD = """
@@ -228,15 +235,15 @@ def test_footage_that_arrives_during_a_run_is_news_and_no_change_of_the_run(comm
     source = tmp_path / "more"
     source.mkdir()
     (source / "a.txt").write_text("one")
-    with contextlib.chdir(committed), open_graph(committed) as repo:
+    with contextlib.chdir(committed), Project(committed).graph() as repo:
         repo.imp_url(str(source), "data/more")
     run(committed, "git", "add", "--all")
     run(committed, "git", "commit", "--quiet", "--message", "An import")
     opened = open_workspace(committed)
-    assert update_imports(opened.root) == []
+    assert update_imports(Project(opened.root)) == []
     (source / "b.txt").write_text("two")
-    assert changes(opened.root) == []
-    assert update_imports(opened.root) == ["data/more"]
+    assert changes(Project(opened.root)) == []
+    assert update_imports(Project(opened.root)) == ["data/more"]
     assert (opened.root / "data/more/b.txt").read_text() == "two"
     assert not (committed / "data/more/b.txt").exists()
 
@@ -251,14 +258,14 @@ def test_cache_is_left_alone_while_a_run_is_at_work(committed: Path) -> None:
 
 
 def test_registered_version_takes_the_candidates_place_and_an_unknown_one_does_not(project: Path) -> None:
-    first = promote(project)
-    merge(project, first.branch)
+    first = promote(Project(project))
+    merge(Project(project), first.branch)
     (project / "params.yaml").write_text("learning_rate: 2\nverdict: promote\n")
     reproduce(project)
-    assert take_model(project, first.version_tag) == "train"
+    assert reconstruct(Project(project), first.version_tag) == "train"
     assert (project / "models/onestep/unet/weights").read_text() == "1"
     with pytest.raises(Exception, match=r"registered are onestep@v1\.0\.0"):
-        take_model(project, "onestep@v9.0.0")
+        reconstruct(Project(project), "onestep@v9.0.0")
 
 
 def test_a_run_in_a_fresh_clone_goes_on_with_the_ledger_of_its_remote(committed: Path, tmp_path: Path) -> None:

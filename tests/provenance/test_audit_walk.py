@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from onestep.provenance.signing import OWN_KEY, find_key, make_key
+from onestep.core.paths import SIGNING_KEY
+from onestep.provenance.signing import find_key, make_key
 from onestep.registry.recording import record
+from onestep.vcs.project import Project
 from tests.audited import make_project, train
 
 ROOT = Path(__file__).parents[2]
@@ -21,8 +23,8 @@ def test_every_command_of_the_walk_does_what_the_page_says(tmp_path: Path) -> No
     project = tmp_path / "project"
     make_project(project)
     train(project, offered=False, gate={"floor": 1e6})
-    make_key(project / OWN_KEY)
-    record(project, find_key(project))
+    make_key(project / SIGNING_KEY)
+    record(Project(project), find_key(Project(project)))
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin/onestep"
     command.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'from onestep.cli.entry import main; main()' \"$@\"\n")

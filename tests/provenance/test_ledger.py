@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from onestep.provenance import ledger
-from onestep.provenance.ledger import Attempt, LedgerBroken, LedgerError, LedgerMoved, Promotion, Verdict
+from onestep.provenance.ledger import LedgerBroken, LedgerError, LedgerMoved, Promotion, Trial, Verdict
 from onestep.vcs.git import GitError, RefUpdate, Repository
 from tests.toy_project import run
 
@@ -25,8 +25,8 @@ def repository(tmp_path: Path) -> Repository:
     return Repository(root)
 
 
-def attempt(comparison: int = 1) -> Attempt:
-    return Attempt(
+def attempt(comparison: int = 1) -> Trial:
+    return Trial(
         comparison=comparison, alpha=0.01, seed=7, champion=None, data="d" * 64, params="a" * 64, code="c" * 64
     )
 
@@ -153,8 +153,8 @@ def test_ledger_tags_and_branch_move_in_one_transaction_or_not_at_all(repository
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (attempt(5), "comparison 5 cannot follow 3 attempts"),
-        (verdict(4), "comparison 4 has no attempt in the ledger"),
+        (attempt(5), "comparison 5 cannot follow 3 trials"),
+        (verdict(4), "comparison 4 has no trial in the ledger"),
         (verdict(2), "comparison 2 has its verdict already"),
         (promotion(2), "comparison 2 may not be promoted: its standing verdict is hold"),
         (promotion(3), "comparison 3 may not be promoted: its standing verdict is none"),

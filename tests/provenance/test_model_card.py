@@ -15,7 +15,7 @@ from onestep.provenance.record import Licence
 from onestep.provenance.signing import SigningKey
 from onestep.provenance.store import Found, find, sources
 from onestep.registry.recording import record
-from onestep.vcs.git import Repository
+from onestep.vcs.project import Project
 from tests.audited import train
 from tests.toy_project import run
 
@@ -41,11 +41,11 @@ def problems(bill: dict[str, Any]) -> list[str]:
 
 @pytest.fixture
 def found(audited: Path) -> Found:
-    return find(audited, "onestep")
+    return find(Project(audited), "onestep")
 
 
 def test_bill_of_materials_is_valid_cyclonedx(found: Found, audited: Path, tmp_path: Path) -> None:
-    _, written = write_card(audited, found, tmp_path / "card")
+    _, written = write_card(Project(audited), found, tmp_path / "card")
     bill = json.loads(written.read_text())
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
     assert problems(bill) == []
@@ -64,7 +64,7 @@ def test_every_licence_gives_a_valid_bill_and_card(found: Found, audited: Path, 
             assert get_spdx_licensing().validate(stated["expression"]).errors == []
         else:
             assert stated["license"]["name"] == words
-    data = ModelCard(model_card(other, sources(Repository(audited), found))).data
+    data = ModelCard(model_card(other, sources(Project(audited), found))).data
     expected = {"Apache-2.0": "apache-2.0", None: None}.get(words, "other")
     assert data.license == expected
     assert data.license_name == (words if expected == "other" else None)
@@ -93,7 +93,7 @@ def test_version_of_a_local_build_is_a_valid_purl(found: Found) -> None:
 
 
 def test_card_is_read_by_the_hub_with_its_results(found: Found, audited: Path, tmp_path: Path) -> None:
-    card, _ = write_card(audited, found, tmp_path / "card")
+    card, _ = write_card(Project(audited), found, tmp_path / "card")
     read = ModelCard.load(card)
     assert (read.data.library_name, read.data.pipeline_tag, read.data.license) == (
         "diffusers",
@@ -112,14 +112,14 @@ def test_card_is_read_by_the_hub_with_its_results(found: Found, audited: Path, t
 def test_card_counts_the_licences_that_the_footage_states(
     audited: Path, key: SigningKey, tools_of_this_environment: None
 ) -> None:
-    assert "by the column `licence`" not in model_card(find(audited, "onestep"), [])
+    assert "by the column `licence`" not in model_card(find(Project(audited), "onestep"), [])
     make = audited / "make.py"
     stating = '"split": split, "licence": "CC-BY-4.0" if path.stem != "1" else ""}'
     make.write_text(make.read_text().replace('"split": split}', stating))
     run(audited, "git", "commit", "--quiet", "--all", "--message", "The footage states its licences")
     train(audited, train={"learning_rate": 0.4})
-    found = find(audited, record(audited, key).branch)
-    text = model_card(found, sources(Repository(audited), found))
+    found = find(Project(audited), record(Project(audited), key).branch)
+    text = model_card(found, sources(Project(audited), found))
     assert "| CC-BY-4.0 | 3 | 3 |\n| **not stated** | 1 | 1 |" in text
 
 
@@ -127,6 +127,6 @@ def test_number_that_was_not_computed_is_no_result_and_breaks_neither_format(fou
     metrics = {"accuracy": {"value": float("nan"), "low": None, "high": None}, "bare": 0.5, "none": None}
     other = with_(found, metrics=metrics)
     assert problems(bom(other)) == []
-    text = model_card(other, sources(Repository(audited), found))
+    text = model_card(other, sources(Project(audited), found))
     assert ModelCard(text).data.eval_results is None
     assert "model-index" not in text

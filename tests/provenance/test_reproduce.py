@@ -17,6 +17,7 @@ from onestep.provenance.record import paths, to_statement
 from onestep.provenance.reproduce import ReproduceFailed, forced
 from onestep.provenance.signing import SigningKey, seal
 from onestep.provenance.store import everything, find
+from onestep.vcs.project import Project
 from tamperings import rewrite_branch
 from tests.toy_project import run
 
@@ -28,7 +29,7 @@ def quiet(line: str) -> None:
 
 
 def test_training_stages_and_what_leads_to_the_metrics_run_again_and_latency_does_not(audited: Path) -> None:
-    record = find(audited, "onestep").record
+    record = find(Project(audited), "onestep").record
     assert [stage.name for stage in forced(record, META, whole=False)] == ["train", "evaluate"]
     assert [stage.name for stage in forced(record, {}, whole=False)] == ["train", "evaluate"]
     whole = {stage.name for stage in forced(record, META, whole=True)}
@@ -40,7 +41,7 @@ def test_training_stages_and_what_leads_to_the_metrics_run_again_and_latency_doe
 def test_model_comes_out_identical_and_the_projects_cache_stays_as_it_was(audited: Path, whole: bool) -> None:
     before = sorted(path for path in (audited / ".dvc/cache").rglob("*") if path.is_file())
     status = run(audited, "git", "status", "--porcelain")
-    done = reproduce.reproduce(audited, "onestep@v1.0.0", whole=whole, say=quiet)
+    done = reproduce.reproduce(Project(audited), "onestep@v1.0.0", whole=whole, say=quiet)
     assert (done.word, done.exit_code, done.differing) == ("identical", 0, [])
     assert sorted(path for path in (audited / ".dvc/cache").rglob("*") if path.is_file()) == before
     assert run(audited, "git", "status", "--porcelain") == status
@@ -51,7 +52,7 @@ def test_inputs_come_from_a_remote_where_the_cache_has_none(audited: Path, tmp_p
     (audited / ".dvc/config.local").write_text(f"['remote \"storage\"']\n    url = {tmp_path / 'remote'}\n")
     (audited / ".dvc/cache").rename(tmp_path / "remote")
     shutil.rmtree(audited / "data/clips")
-    done = reproduce.reproduce(audited, "onestep", say=quiet)
+    done = reproduce.reproduce(Project(audited), "onestep", say=quiet)
     assert (done.word, done.stages) == ("identical", ["train", "evaluate"])
 
 
@@ -61,7 +62,7 @@ def test_training_that_depends_on_something_unrecorded_is_seen_with_its_distance
     audited: Path, monkeypatch: pytest.MonkeyPatch, wandering: str, word: str, code: int
 ) -> None:
     monkeypatch.setenv("WANDERING", wandering)
-    done = reproduce.reproduce(audited, "onestep", say=quiet)
+    done = reproduce.reproduce(Project(audited), "onestep", say=quiet)
     assert (done.word, done.exit_code) == (word, code)
     assert done.differing == ["models/onestep/model.safetensors", "reports/metrics.json"]
     assert 0 < done.weights < 1
@@ -73,7 +74,7 @@ def test_other_environment_is_said_first_and_is_never_identical(audited: Path, m
     versions = environments.installed()
     monkeypatch.setattr(environments, "installed", lambda: versions | {"numpy": "0.0.1"})
     said: list[str] = []
-    done = reproduce.reproduce(audited, "onestep", say=said.append)
+    done = reproduce.reproduce(Project(audited), "onestep", say=said.append)
     assert said[0].startswith("environment: NOT the recorded one")
     assert f"numpy {versions['numpy']} → 0.0.1" in said[0]
     assert (done.word, done.exit_code, done.weights, done.differing) == ("within tolerance", 7, 0.0, [])
@@ -83,7 +84,7 @@ def test_stage_that_fails_or_folder_that_is_taken_is_said(audited: Path, tmp_pat
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/file").touch()
     with pytest.raises(ReproduceFailed, match="is not empty"):
-        reproduce.reproduce(audited, "onestep", folder=tmp_path / "taken", say=quiet)
+        reproduce.reproduce(Project(audited), "onestep", folder=tmp_path / "taken", say=quiet)
 
 
 def test_distance_of_weights_is_the_largest_relative_one(tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_requirements_are_the_recorded_versions_without_the_project_or_local_bui
 
 def record_of_another_environment(root: Path, key: SigningKey, **changes: object) -> str:
     """Write other environment into the record of the newest run, signed like the real one; the run's branch."""
-    found = everything(root)[-1]
+    found = everything(Project(root))[-1]
     recorded = found.record.environment.model_copy(update=changes)
     statement = to_statement(found.record.model_copy(update={"environment": recorded}))
     rewrite_branch(root, found.title, paths("onestep")["envelope"], seal(statement, key))
@@ -132,7 +133,7 @@ def test_recorded_environment_is_built_anew_and_the_model_comes_out_of_it_identi
 ) -> None:
     branch = record_of_another_environment(audited, key, packages=versions("numpy", "ruamel-yaml", "safetensors"))
     said: list[str] = []
-    done = reproduce.reproduce(audited, branch, rebuild=True, folder=tmp_path / "work", say=said.append)
+    done = reproduce.reproduce(Project(audited), branch, rebuild=True, folder=tmp_path / "work", say=said.append)
     assert said[0].startswith("building the recorded environment")
     assert said[1:] == ["environment: the recorded one, package for package", "running by force: train, evaluate"]
     assert (done.word, done.exit_code, done.environment, done.differing) == ("identical", 0, [], [])
@@ -143,7 +144,7 @@ def test_recorded_environment_is_built_anew_and_the_model_comes_out_of_it_identi
 def test_stages_run_in_the_environment_that_was_built_and_in_no_other(audited: Path, key: SigningKey) -> None:
     branch = record_of_another_environment(audited, key, packages=versions("numpy", "ruamel-yaml"))
     with pytest.raises(ReproduceFailed, match="the stage 'train' failed"):
-        reproduce.reproduce(audited, branch, rebuild=True, say=quiet)
+        reproduce.reproduce(Project(audited), branch, rebuild=True, say=quiet)
 
 
 @pytest.mark.slow
@@ -153,11 +154,11 @@ def test_what_could_not_be_built_as_recorded_is_said_first_and_is_never_identica
     packages = versions("numpy", "ruamel-yaml", "safetensors")
     branch = record_of_another_environment(audited, key, packages=packages, python="3.11.99")
     said: list[str] = []
-    done = reproduce.reproduce(audited, branch, rebuild=True, say=said.append)
+    done = reproduce.reproduce(Project(audited), branch, rebuild=True, say=said.append)
     assert said[1].startswith("environment: NOT the recorded one, so 'identical' cannot come of this: python 3.11.99")
     assert said[2].startswith("running by force")
     assert (done.word, done.exit_code, done.weights, done.differing) == ("within tolerance", 7, 0.0, [])
     assert done.environment == [f"python 3.11.99 → {platform.python_version()}"]
     branch = record_of_another_environment(audited, key, packages={"numpy": "0.0.0.1"})
     with pytest.raises(EnvironmentFailed, match=r"numpy==0\.0\.0\.1"):
-        reproduce.reproduce(audited, branch, rebuild=True, say=quiet)
+        reproduce.reproduce(Project(audited), branch, rebuild=True, say=quiet)

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from onestep.core.paths import SIGNING_KEY
 from onestep.provenance.signing import (
     KEY_FILE,
     KEY_TEXT,
-    OWN_KEY,
     SignatureInvalid,
     SigningError,
     SigningKey,
@@ -27,6 +27,7 @@ from onestep.provenance.signing import (
     tag_signer,
     unseal,
 )
+from onestep.vcs.project import Project
 
 TAG = "object 0\ntype commit\ntag onestep@v1.0.0\ntagger A <a@b> 0 +0000\n\nRegistered\n"
 needs_ssh_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
@@ -35,7 +36,7 @@ needs_ssh_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason
 @pytest.fixture
 def key(tmp_path: Path) -> SigningKey:
     make_key(tmp_path / "own")
-    found = find_key(tmp_path, tmp_path / "own")
+    found = find_key(Project(tmp_path), tmp_path / "own")
     assert found is not None
     return found
 
@@ -77,7 +78,7 @@ def test_ssh_keygen_accepts_our_signature_and_we_accept_its_own(key: SigningKey,
 @needs_ssh_keygen
 def test_key_made_by_ssh_keygen_signs(tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "theirs")], check=True)
-    found = find_key(tmp_path, tmp_path / "theirs")
+    found = find_key(Project(tmp_path), tmp_path / "theirs")
     assert found is not None
     assert read_trusted(tmp_path / "theirs.pub") == [found.public]
 
@@ -85,21 +86,21 @@ def test_key_made_by_ssh_keygen_signs(tmp_path: Path) -> None:
 def test_key_comes_from_file_variable_or_the_projects_own(
     key: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert find_key(tmp_path) is None
+    assert find_key(Project(tmp_path)) is None
     (tmp_path / ".onestep").mkdir()
     shutil.copy(tmp_path / "own", tmp_path / ".onestep/signing-key")
     monkeypatch.setenv(KEY_FILE, str(tmp_path / "other"))
     make_key(tmp_path / "other")
-    other = find_key(tmp_path)
+    other = find_key(Project(tmp_path))
     assert other is not None
     assert other.public != key.public
     monkeypatch.setenv(KEY_TEXT, (tmp_path / "own").read_text())
     for name in (KEY_TEXT, KEY_FILE):
-        found = find_key(tmp_path)
+        found = find_key(Project(tmp_path))
         assert found is not None
         assert (found.public == key.public) == (name == KEY_TEXT)
         monkeypatch.delenv(name)
-    found = find_key(tmp_path)
+    found = find_key(Project(tmp_path))
     assert found is not None
     assert found.public == key.public
 
@@ -137,7 +138,7 @@ def test_trusted_keys_are_read_in_each_known_format(key: SigningKey, tmp_path: P
 def test_what_is_no_key_is_refused_in_a_sentence(tmp_path: Path, content: str) -> None:
     write_private(tmp_path / "key", content)
     with pytest.raises(SigningError, match=r"key is not a private key: make one with onestep keygen"):
-        find_key(tmp_path, tmp_path / "key")
+        find_key(Project(tmp_path), tmp_path / "key")
 
 
 def write_private(path: Path, content: str) -> None:
@@ -150,34 +151,34 @@ def write_private(path: Path, content: str) -> None:
 def test_key_that_others_can_read_is_refused_with_the_command_that_mends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, way: str
 ) -> None:
-    path = tmp_path / OWN_KEY
+    path = tmp_path / SIGNING_KEY
     make_key(path)
     path.chmod(mode)
     if way == "variable":
         monkeypatch.setenv(KEY_FILE, str(path))
     with pytest.raises(SigningError) as refused:
-        find_key(tmp_path / "elsewhere" if way == "variable" else tmp_path, path if way == "option" else None)
+        find_key(Project(tmp_path / "elsewhere" if way == "variable" else tmp_path), path if way == "option" else None)
     assert f"is open to others (mode {mode:04o}): chmod 600 {path}" in str(refused.value)
     path.chmod(0o400)
-    assert find_key(tmp_path) is not None
+    assert find_key(Project(tmp_path)) is not None
 
 
 def test_key_in_a_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / OWN_KEY
+    path = tmp_path / SIGNING_KEY
     make_key(path)
     path.parent.chmod(0o777)
     with pytest.raises(SigningError, match=rf"can be written to by others \(mode 0777\).*chmod go-w {path.parent}"):
-        find_key(tmp_path)
+        find_key(Project(tmp_path))
     path.parent.chmod(0o1777)
-    assert find_key(tmp_path) is not None, "in a sticky folder like /tmp others cannot replace it"
+    assert find_key(Project(tmp_path)) is not None, "in a sticky folder like /tmp others cannot replace it"
 
 
 def test_a_new_key_closes_the_folder_that_it_is_put_into(tmp_path: Path) -> None:
     (tmp_path / ".onestep").mkdir()
     (tmp_path / ".onestep").chmod(0o777)
-    make_key(tmp_path / OWN_KEY)
+    make_key(tmp_path / SIGNING_KEY)
     assert (tmp_path / ".onestep").stat().st_mode & 0o777 == 0o755
-    assert find_key(tmp_path) is not None
+    assert find_key(Project(tmp_path)) is not None
 
 
 def odd_key(kind: str, path: Path) -> None:
@@ -219,14 +220,14 @@ def odd_key(kind: str, path: Path) -> None:
     ],
 )
 def test_a_key_of_another_kind_is_refused_in_one_sentence(tmp_path: Path, kind: str, says: str | None) -> None:
-    path = tmp_path / OWN_KEY
+    path = tmp_path / SIGNING_KEY
     path.parent.mkdir()
     odd_key(kind, path)
     if says is None:
-        assert find_key(tmp_path) is not None
+        assert find_key(Project(tmp_path)) is not None
         return
     with pytest.raises(SigningError, match=says) as refused:
-        find_key(tmp_path)
+        find_key(Project(tmp_path))
     assert str(path) in str(refused.value)
     assert "\n" not in str(refused.value)
 

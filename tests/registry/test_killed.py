@@ -14,6 +14,7 @@ from onestep.provenance.verify import BROKEN, UNSIGNED, verify
 from onestep.registry.champion import champion
 from onestep.registry.promotion import promote
 from onestep.vcs.git import Repository
+from onestep.vcs.project import Project
 from tests.processes import promote_and_die
 from tests.toy_project import run
 
@@ -21,13 +22,13 @@ PROMOTE = "from pathlib import Path; from onestep.registry.promotion import prom
 
 
 def require_complete(root: Path) -> None:
-    done = promote(root)
-    now = champion(root)
+    done = promote(Project(root))
+    now = champion(Project(root))
     assert now is not None
     assert (now.tag, now.version_tag, now.commit) == ("onestep#prod#1", "onestep@v1.0.0", done.commit)
     assert [entry.kind for entry in ledger.read(Repository(root))] == ["attempt", "verdict", "promotion"]
     assert run(root, "git", "branch", "--list", "runs/*").split() == [done.branch]
-    report = verify(root, "onestep")
+    report = verify(Project(root), "onestep")
     assert (report.broken, report.exit_code) == (None, UNSIGNED)
 
 
@@ -36,9 +37,9 @@ def test_kill_between_refs_leaves_the_old_champion_and_the_next_attempt_complete
     project: Path, survivors: int
 ) -> None:
     promote_and_die(project, survivors)
-    assert champion(project) is None
+    assert champion(Project(project)) is None
     if survivors == 2:
-        report = verify(project, "onestep")
+        report = verify(Project(project), "onestep")
         assert report.exit_code == BROKEN
         assert report.broken is not None
         assert "promotion was cut off (onestep promote completes it)" in report.broken[1]
@@ -54,7 +55,7 @@ def test_kill_of_git_and_all_while_it_holds_the_refs_leaves_old_or_new(project: 
     promote_and_die(project)
     hook.unlink()
     held = list((project / ".git/refs").rglob("*.lock"))
-    now = champion(project)
+    now = champion(Project(project))
     if moment == "committed":
         assert now is not None
         assert now.version_tag == "onestep@v1.0.0"
@@ -84,9 +85,9 @@ def test_kill_at_any_moment_leaves_old_or_new(project: Path) -> None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        now = champion(project)
+        now = champion(Project(project))
         if now is not None:
             assert now.version_tag == "onestep@v1.0.0"
             break
-    if champion(project) is None:
+    if champion(Project(project)) is None:
         require_complete(project)

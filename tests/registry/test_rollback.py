@@ -10,9 +10,12 @@ from onestep.provenance import ledger
 from onestep.provenance.signing import SigningKey
 from onestep.provenance.verify import BROKEN, PASSED, verify
 from onestep.registry.champion import champion
+from onestep.registry.change import AlreadyChampion, PromotionRefused
 from onestep.registry.gc import collect_garbage, missing
-from onestep.registry.promotion import AlreadyChampion, PromotionRefused, merge, rollback
+from onestep.registry.merge import merge
+from onestep.registry.rollback import rollback
 from onestep.vcs.git import Repository
+from onestep.vcs.project import Project
 from tests.audited import object_of
 from tests.toy_project import run
 
@@ -23,23 +26,23 @@ def test_rollback_is_a_recorded_signed_promotion_of_the_earlier_version(
     key: SigningKey,
 ) -> None:
     run(audited, "git", "stash", "--quiet")
-    done = rollback(audited, "v1.0.0", "it drops frames", key)
-    now = champion(audited)
+    done = rollback(Project(audited), "v1.0.0", "it drops frames", key)
+    now = champion(Project(audited))
     assert now is not None
     assert (now.version_tag, now.tag, now.number) == ("onestep@v1.0.0", "onestep#prod#3", 3)
     last = ledger.read(Repository(audited))[-1].content
     assert isinstance(last, ledger.Rollback)
     assert (last.tag, last.replaces, last.reason) == ("onestep@v1.0.0", "onestep@v1.1.0", "it drops frames")
-    report = verify(audited, "onestep", keys / "own.pub", copy=False)
+    report = verify(Project(audited), "onestep", keys / "own.pub", copy=False)
     assert (report.broken, report.exit_code) == (None, PASSED)
     shown = json.loads(run(audited, "gto", "show", "--json"))
     assert shown["onestep"]["stage"] == {"prod": "v1.0.0"}
-    merge(audited, done.branch)
+    merge(Project(audited), done.branch)
     pinned = read_pin(audited / "data/production.json").champion
     assert pinned is not None
     assert (pinned.tag, pinned.sha256) == ("onestep@v1.0.0", done.sha256)
     with pytest.raises(AlreadyChampion):
-        rollback(audited, "onestep@v1.0.0", "again", key)
+        rollback(Project(audited), "onestep@v1.0.0", "again", key)
 
 
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="git needs ssh-keygen to check")
@@ -57,9 +60,9 @@ def test_rollback_to_what_was_never_registered_or_without_a_reason_is_refused(au
     with pytest.raises(
         PromotionRefused, match=r"no version onestep@v9\.0\.0; registered are onestep@v1\.0\.0, onestep@v1\.1"
     ):
-        rollback(audited, "v9.0.0", "why not")
+        rollback(Project(audited), "v9.0.0", "why not")
     with pytest.raises(PromotionRefused, match="needs its reason"):
-        rollback(audited, "v1.0.0", " ")
+        rollback(Project(audited), "v1.0.0", " ")
     assert run(audited, "git", "for-each-ref") == before
 
 
@@ -69,18 +72,18 @@ def test_garbage_collection_keeps_what_every_recorded_run_needs(audited: Path, k
     garbage = object_of(audited, "scratch.bin")
     (audited / "scratch.bin.dvc").unlink()
     assert garbage.is_file()
-    kept = collect_garbage(audited)
+    kept = collect_garbage(Project(audited))
     assert {"onestep@v1.0.0", "onestep@v1.1.0"} < set(kept)
     assert not garbage.exists()
-    assert missing(audited) == {}
+    assert missing(Project(audited)) == {}
     for name in kept:
-        assert verify(audited, name, keys / "own.pub", copy=False).exit_code == PASSED
+        assert verify(Project(audited), name, keys / "own.pub", copy=False).exit_code == PASSED
 
 
 def test_plain_dvc_gc_removes_an_earlier_version_and_that_is_seen(audited: Path, keys: Path) -> None:
     run(audited, "dvc", "gc", "--quiet", "--workspace", "--force")
-    assert set(missing(audited)) == {"onestep@v1.0.0", "onestep@v1.1.0"}
-    report = verify(audited, "onestep", keys / "own.pub", copy=False)
+    assert set(missing(Project(audited))) == {"onestep@v1.0.0", "onestep@v1.1.0"}
+    report = verify(Project(audited), "onestep", keys / "own.pub", copy=False)
     assert report.exit_code == BROKEN
     assert report.broken is not None
     assert report.broken[0] == "files of DVC"

@@ -21,6 +21,7 @@ from onestep.registry.recording import record
 from onestep.registry.trials import due
 from onestep.vcs.git import GitError, Repository
 from onestep.vcs.graph import changes
+from onestep.vcs.project import Project
 from tests.night_project import ROOT
 from tests.nightly.test_workspace import GATE, committed  # noqa: F401
 from tests.registry.test_promotion import state
@@ -109,10 +110,10 @@ def night(project: Path, upstream: str | None = None) -> str:
     (opened.root / "params.yaml").write_text("learning_rate: 2\nverdict: promote\n")
     enter_and_publish(opened, GATE, None)
     reproduce(opened.root)
-    done = record(opened.root, None)
+    done = record(Project(opened.root), None)
     publish(opened, done.branch)
     second = open_workspace(project, revision=done.branch, upstream=upstream)
-    publish_promotion(second, promote(second.root))
+    publish_promotion(second, promote(Project(second.root)))
     refresh(second)
     assert merge_into(second, done.branch, "main").sentence == "merged into main"
     return done.branch
@@ -137,12 +138,12 @@ def test_night_goes_through_under_settings_that_contradict_every_default(
 ) -> None:
     before = run(committed, "git", "status", "--porcelain")
     branch = night(committed)
-    report = verify(committed, "onestep")
+    report = verify(Project(committed), "onestep")
     assert (report.broken, report.exit_code) == (None, UNSIGNED)
     assert run(committed, "git", "status", "--porcelain") == before
     assert run(committed, "git", "rev-parse", "main") == run(committed, "git", "rev-parse", branch)
     opened = open_workspace(committed)
-    assert changes(opened.root) == ["gate (modified data/production.json)"]  # the promotion's own pin
+    assert changes(Project(opened.root)) == ["gate (modified data/production.json)"]  # the promotion's own pin
     assert b"\r" not in (opened.root / "dvc.lock").read_bytes()
     assert Repository(opened.root).remotes() == ["origin"]
 
@@ -164,13 +165,13 @@ def test_remote_of_another_name_and_a_bare_upstream_serve_as_well(
     repository = Repository(committed)
     assert repository.remote() == "team/main"
     assert [entry.kind for entry in ledger.read(repository)] == ["attempt", "verdict", "promotion"]
-    report = verify(committed, branch)
+    report = verify(Project(committed), branch)
     assert (report.broken, report.exit_code) == (None, UNSIGNED)
     pin = committed / "data" / "production.json"
     pin.write_bytes(repository.read(f"refs/remotes/team/main/{branch}", "data/production.json"))
     assert read_pin(pin).champion is not None
     with pytest.raises(LedgerMoved, match="git fetch team/main ledger:ledger"):
-        due(committed, [])
+        due(Project(committed), [])
 
 
 def test_run_from_a_hook_leaves_head_index_and_branch_of_the_person_alone(
@@ -240,14 +241,14 @@ def test_what_a_hook_of_the_server_refuses_is_said_in_its_words_and_not_tried_ag
     (upstream / "hooks" / "pre-receive").unlink()
     enter_and_publish(opened, GATE, None)
     reproduce(opened.root)
-    done = record(opened.root, None)
+    done = record(Project(opened.root), None)
     declined(upstream, "branches runs/ are protected")
     with pytest.raises(WorkspaceError, match="branches runs/ are protected"):
         publish(opened, done.branch)
     (upstream / "hooks" / "pre-receive").unlink()
     publish(opened, done.branch)
     second = open_workspace(committed, revision=done.branch, upstream=str(upstream))
-    promotion = promote(second.root)
+    promotion = promote(Project(second.root))
     declined(upstream, "tags are protected")
     with pytest.raises(WorkspaceError, match="tags are protected"):
         publish_promotion(second, promotion)
@@ -266,12 +267,12 @@ def test_server_that_denies_what_is_no_fast_forward_is_a_race_and_one_without_wr
         (opened.root / "params.yaml").write_text(f"learning_rate: {rate}\nverdict: promote\n")
     enter_and_publish(first, GATE, None)
     reproduce(first.root)
-    done = record(first.root, None)
+    done = record(Project(first.root), None)
     enter_and_publish(second, GATE, None)
     with pytest.raises(LedgerMoved, match="another run was entered"):
         publish(first, done.branch)
     reproduce(second.root)
-    done = record(second.root, None)
+    done = record(Project(second.root), None)
     shutil.rmtree(upstream)
     with pytest.raises(WorkspaceError, match=r"does not appear to be a git repository|does not exist"):
         publish(second, done.branch)
@@ -290,7 +291,11 @@ def test_repository_of_another_user_is_named_with_the_command_that_allows_it(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    for ask in (lambda: Repository(project).head(), lambda: open_workspace(project), lambda: record(project, None)):
+    for ask in (
+        lambda: Repository(project).head(),
+        lambda: open_workspace(project),
+        lambda: record(Project(project), None),
+    ):
         with pytest.raises((GitError, WorkspaceError), match=r"git config --global --add safe\.directory"):
             ask()
 

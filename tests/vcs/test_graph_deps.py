@@ -3,8 +3,8 @@
 import pytest
 
 from onestep.core.yaml_files import parse_yaml
-from onestep.vcs.graph import GraphError
 from onestep.vcs.graph_deps import with_code
+from onestep.vcs.project import GraphError
 
 CODE = {
     "train": ["src/pkg/core/disk.py", "src/pkg/training/losses.py", "src/pkg/training/train.py"],

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from onestep.nightly.doctor import run_checks
-from onestep.vcs.graph import GraphError, changes, plan
+from onestep.vcs.graph import changes, plan
+from onestep.vcs.project import GraphError, Project
 from onestep.vcs.rwlock import mend_rwlock
 
 HALVES = {
@@ -33,7 +34,7 @@ def test_damaged_table_stops_dvc_and_is_mended_by_whatever_of_ours_opens_the_gra
     refused = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert refused.returncode != 0
     assert "RWLock-file" in refused.stderr
-    assert plan(project)
+    assert plan(Project(project))
     assert not table(project).exists() or isinstance(json.loads(table(project).read_text()), dict)
     subprocess.run(command, cwd=project, capture_output=True, check=True)
 
@@ -88,5 +89,5 @@ def test_table_in_order_is_left_alone(project: Path) -> None:
 def test_file_of_dvcs_that_a_kill_cut_off_is_named_with_its_remedy(project: Path, name: str, content: bytes) -> None:
     (project / name).write_bytes(content)
     with pytest.raises(GraphError, match=r"git checkout --|or remove it") as refused:
-        changes(project)
+        changes(Project(project))
     assert str(project / name) in str(refused.value)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from onestep.core import paths
 from onestep.core.disk import MachineFailed
 
 LONGEST_TEXT = 10_000  # characters
@@ -219,5 +220,5 @@ def _short(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:80]}…"
 
 
-PARAMS = Path("params.yaml")
+PARAMS = Path(paths.PARAMS)
 ParamsFile = Annotated[Path, input_file("The settings file.", "--params", option=True)]

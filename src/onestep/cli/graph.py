@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from onestep.cli.here import here
+
 app = typer.Typer(help="The graph of stages, `dvc.yaml`.", no_args_is_help=True)
 
 
@@ -26,7 +28,7 @@ def sync(
     """Write into `dvc.yaml` the source files that each stage's command runs: after an import moved, run this."""
     from onestep.vcs.graph_deps import sync as run
 
-    changed = run(Path(), code_of_stages(Path()), write=not check)
+    changed = run(here(), code_of_stages(Path()), write=not check)
     if check and changed:
         print(f"dvc.yaml: the code of {', '.join(changed)} is not what their commands run: run onestep graph sync")
         raise typer.Exit(1)

@@ -6,19 +6,18 @@ from typing import Annotated
 import typer
 
 from onestep.cli.arguments import PARAMS, ParamsFile, input_file, sentence
+from onestep.cli.here import here
+from onestep.core import paths
 
-app = typer.Typer(help="The ledger of every candidate: offer, record, override, show.", no_args_is_help=True)
-
-ROOT = Path()
+app = typer.Typer(help="The ledger of every candidate: offer, close, override, show.", no_args_is_help=True)
 
 
 @app.command()
 def show(json_lines: Annotated[bool, typer.Option("--json", help="The lines as they stand in git.")] = False) -> None:
-    """Verify the chain and print it: every attempt, verdict, override, promotion and rollback."""
+    """Verify the chain and print it: every trial, verdict, override, promotion and rollback."""
     from onestep.provenance import ledger
-    from onestep.vcs.git import Repository
 
-    entries = ledger.read(Repository(ROOT))
+    entries = ledger.read(here().git)
     if json_lines:
         for entry in entries:
             print(entry.line)
@@ -37,24 +36,23 @@ def offer(
 ) -> None:
     """Enter the next comparison in the ledger, before its run, and write data/production.json."""
     from onestep.cli.params import load_params
-    from onestep.registry.trials import PIN
     from onestep.registry.trials import offer as run
 
     settings = load_params(params)
-    pin = run(ROOT, settings.gate, settings.judge.sha256, if_changed)
+    pin = run(here(), settings.gate, settings.judge.sha256, if_changed)
     if pin is None:
-        print("nothing changed since the last attempt: no comparison was entered")
+        print("nothing changed since the last trial: no comparison was entered")
     else:
         against = pin.champion.tag if pin.champion else "no champion"
-        print(f"comparison {pin.comparison} against {against}: alpha {pin.alpha:.3g}, seed {pin.seed}; see {PIN}")
+        print(f"comparison {pin.comparison} against {against}: alpha {pin.alpha:.3g}, seed {pin.seed}; see {paths.PIN}")
 
 
 @app.command()
-def record() -> None:
+def close() -> None:
     """Enter the verdict of reports/verdict.json, whatever it is; entering it twice changes nothing."""
-    from onestep.registry.trials import record as run
+    from onestep.registry.trials import close as run
 
-    entries = run(ROOT)
+    entries = run(here())
     print(f"{_sentence(entries[-1].content)}; the ledger's head is {entries[-1].sha256}")
 
 
@@ -68,13 +66,13 @@ def override(
 
     if verdict not in ("promote", "reject"):
         raise typer.BadParameter(f"{verdict!r} is neither promote nor reject", param_hint="VERDICT")
-    entries = run(ROOT, verdict, reason)
+    entries = run(here(), verdict, reason)
     print(f"{_sentence(entries[-1].content)}; the ledger's head is {entries[-1].sha256}")
 
 
 @app.command()
 def power(
-    metrics: Annotated[Path, input_file("reports/metrics.json, from `evaluate`.")] = Path("reports/metrics.json"),
+    metrics: Annotated[Path, input_file("reports/metrics.json, from `evaluate`.")] = Path(paths.METRICS),
     params: ParamsFile = PARAMS,
 ) -> None:
     """Alpha of the coming nights if none promotes, and the true difference that each finds in four of five cases."""
@@ -85,14 +83,13 @@ def power(
     from onestep.gate.spending import NIGHTS, alpha_without_promotion, wealth
     from onestep.gate.verdict import power_table
     from onestep.provenance import ledger
-    from onestep.registry.trials import PIN, outcomes
-    from onestep.vcs.git import Repository
+    from onestep.registry.trials import promoted_by_gate
 
     settings = load_params(params).gate
-    entries = ledger.read(Repository(ROOT))
-    history, spent = outcomes(entries), [attempt.alpha for attempt in ledger.of_kind(entries, ledger.Attempt)]
+    entries = ledger.read(here().git)
+    history, spent = promoted_by_gate(entries), [trial.alpha for trial in ledger.of_kind(entries, ledger.Trial)]
     alphas = {night: alpha_without_promotion(history, night, settings) for night in NIGHTS}
-    evidence = Evidence(read_mapping(metrics), {}, {}, read_pin(ROOT / PIN), {})
+    evidence = Evidence(read_mapping(metrics), {}, {}, read_pin(here().root / paths.PIN), {})
     left = wealth(history, spent, settings)
     print(f"after {len(history)} comparisons, {sum(history)} of them promotions by the gate: wealth {left:.3g}")
     for row in power_table(evidence, alphas, settings):
@@ -101,10 +98,10 @@ def power(
 
 
 def _sentence(content: object) -> str:
-    from onestep.provenance.ledger import Attempt, Override, Promotion, Rollback, Verdict
+    from onestep.provenance.ledger import Override, Promotion, Rollback, Trial, Verdict
 
     match content:
-        case Attempt():
+        case Trial():
             against = content.champion or "no champion"
             return f"comparison {content.comparison} against {against}, alpha {content.alpha:.3g}, seed {content.seed}"
         case Verdict():

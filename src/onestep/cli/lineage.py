@@ -1,4 +1,4 @@
-"""`onestep lineage`: what made a model, is that still true, does it come out again, and who saw which footage."""
+"""`onestep lineage`: what made a model, is that still true, does it come out again, and which runs used which footage."""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from onestep.cli.arguments import decimal, input_file, output_file, output_place, sentence
+from onestep.cli.here import here
 
 app = typer.Typer(help="What made a model: show, verify, reproduce, diff, blame, without, card.", no_args_is_help=True)
 
-ROOT = Path()
 Model = Annotated[
     str,
     sentence("onestep (the champion, else the newest run), onestep@v1.0.0, runs/<id>, or a commit."),
@@ -28,13 +28,14 @@ def show(
     from onestep.provenance.show import tree
     from onestep.provenance.store import find
 
-    found = find(ROOT, model)
+    project = here()
+    found = find(project, model)
     if html is None:
-        Console().print(tree(ROOT, found))
+        Console().print(tree(project, found))
         return
     from onestep.provenance.page import write_page
 
-    write_page(ROOT, found, html)
+    write_page(project, found, html)
     print(f"{found.title}: {html}")
 
 
@@ -44,8 +45,9 @@ def list_() -> None:
     from onestep.provenance.store import everything
     from onestep.registry.champion import champion
 
-    now = champion(ROOT)
-    for found in everything(ROOT):
+    project = here()
+    now = champion(project)
+    for found in everything(project):
         record = found.record
         place = f"  in production ({now.tag})" if now is not None and now.commit == found.commit else ""
         signed = found.signer.fingerprint[:17] if found.signer else "UNSIGNED"
@@ -70,7 +72,7 @@ def verify(
     """
     from onestep.provenance.verify import verify as run
 
-    report = run(ROOT, model, trust, copy)
+    report = run(here(), model, trust, copy)
     for check, detail in report.passed:
         print(f"  ok      {check}: {detail}")
     if report.broken:
@@ -97,7 +99,7 @@ def reproduce(
     """
     from onestep.provenance.reproduce import reproduce as run
 
-    done = run(ROOT, model, whole, tolerance, rebuild, folder, say=lambda line: print(line, flush=True))
+    done = run(here(), model, whole, tolerance, rebuild, folder, say=lambda line: print(line, flush=True))
     print(f"{done.title}: {done.word} by {len(done.stages)} stages run again")
     print(f"  weights  distance {done.weights:.3g}; metrics distance {done.metrics:.3g} {done.worst_metric}".rstrip())
     for path in done.differing[:10]:
@@ -118,7 +120,7 @@ def diff(
 
     from onestep.provenance.diff import diff as run
 
-    found = run(ROOT, a, b)
+    found = run(here(), a, b)
     console = Console()
     for kind in ("footage", "params", "code", "inputs", "environment", "outputs", "metrics"):
         changes = getattr(found, kind)
@@ -137,10 +139,10 @@ def diff(
 def blame(
     source: Annotated[str, sentence("A file on disk, its sha256, a source's name, or a clip's id.")],
 ) -> None:
-    """Say which models saw this source file: the question that a take-down request asks."""
+    """Say which models used this source file: the question that a take-down request asks."""
     from onestep.provenance.blame import blame as run
 
-    for use in run(ROOT, source):
+    for use in run(here(), source):
         clips = sum(map(len, use.clips.values()))
         place = ", in production" if use.in_production else ""
         print(f"{use.model} ({use.verdict}, {use.recorded_at[:10]}{place}): {use.source}, {clips} clips: {use.role}")
@@ -153,7 +155,7 @@ def without(
     """Say what would have to be made again if this source file had to go."""
     from onestep.provenance.blame import without as run
 
-    found = run(ROOT, source)
+    found = run(here(), source)
     print(f"without {', '.join(found.source)}:")
     for use in found.retrain:
         place = ", in production: replace it" if use.in_production else ""
@@ -173,5 +175,6 @@ def card(
     from onestep.provenance.model_card import write_card
     from onestep.provenance.store import find
 
-    for path in write_card(ROOT, find(ROOT, model), out):
+    project = here()
+    for path in write_card(project, find(project, model), out):
         print(path)

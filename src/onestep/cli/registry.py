@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from onestep.cli.arguments import HAND, input_file, output_file, sentence
+from onestep.cli.here import here
+from onestep.core.paths import SIGNING_KEY
 
 app = typer.Typer()
 
-ROOT = Path()
 Key = Annotated[
     Path | None,
     input_file(
@@ -24,7 +25,7 @@ Key = Annotated[
 def keygen(
     out: Annotated[
         Path, output_file("Where the private key goes; the public one beside it, .pub.", option=False)
-    ] = Path(".onestep/signing-key"),
+    ] = Path(SIGNING_KEY),
     if_missing: Annotated[bool, typer.Option(help="Keep a key that is there.")] = False,
 ) -> None:
     """Make an Ed25519 key for records and tags, in OpenSSH's format."""
@@ -47,7 +48,8 @@ def record(
     from onestep.provenance.signing import find_key
     from onestep.registry.recording import record as run
 
-    done = run(ROOT, find_key(ROOT, key), push=push)
+    project = here()
+    done = run(project, find_key(project, key), push=push)
     what = "recorded" if done.new else "recorded before"
     print(f"{what} on {done.branch}: verdict {done.verdict}; {_signed(done.signer)}")
 
@@ -61,13 +63,14 @@ def promote(
 ) -> None:
     """Record this run on `runs/<id>` and register its model, if the verdict allows it; your branch stays as it is."""
     from onestep.provenance.signing import find_key
-    from onestep.registry.promotion import merge as merge_run
+    from onestep.registry.merge import merge as merge_run
     from onestep.registry.promotion import promote as run
 
-    promotion = run(ROOT, find_key(ROOT, key))
+    project = here()
+    promotion = run(project, find_key(project, key))
     print(f"promoted {promotion.version_tag}: recorded on {promotion.branch}; {_signed(promotion.signer)}")
     if merge:
-        merge_run(ROOT, promotion.branch)
+        merge_run(project, promotion.branch)
     else:
         print(f"to take it into your branch: git merge {promotion.branch}")
 
@@ -81,14 +84,15 @@ def rollback(
 ) -> None:
     """Put an earlier version into production again: a new stage tag, and an entry in the ledger."""
     from onestep.provenance.signing import find_key
-    from onestep.registry.promotion import merge as merge_run
-    from onestep.registry.promotion import rollback as run
+    from onestep.registry.merge import merge as merge_run
+    from onestep.registry.rollback import rollback as run
 
-    done = run(ROOT, version, reason, find_key(ROOT, key))
+    project = here()
+    done = run(project, version, reason, find_key(project, key))
     before = f" instead of {done.previous.version_tag}" if done.previous else ""
     print(f"{done.version_tag} is in production again{before} ({done.stage_tag}); {_signed(done.signer)}")
     if merge:
-        merge_run(ROOT, done.branch)
+        merge_run(project, done.branch)
     else:
         print(f"so that later runs are judged against it: git merge {done.branch}")
 
@@ -101,9 +105,10 @@ def gc(
     """`dvc gc` that never removes what a registered version or a recorded run needs."""
     from onestep.registry.gc import collect_garbage, missing
 
-    kept = collect_garbage(ROOT, cloud, dry)
+    project = here()
+    kept = collect_garbage(project, cloud, dry)
     print(f"kept all that the working copy, {len(kept)} recorded runs, all tags, branches and experiments need")
-    for title, paths in missing(ROOT).items():
+    for title, paths in missing(project).items():
         print(f"already missing of {title}: {', '.join(paths[:3])} ({len(paths)} in all)", file=sys.stderr)
 
 

@@ -20,6 +20,7 @@ from onestep.cli.arguments import (
     sentence,
     source_url,
 )
+from onestep.cli.here import here
 
 if TYPE_CHECKING:
     from onestep.cli.params import Params
@@ -108,7 +109,7 @@ def production(
     """Export the pinned champion, or an empty folder with a marker where there is none yet."""
     from onestep.registry.champion import fetch_production
 
-    fetch_production(pin, out)
+    fetch_production(here(), pin, out)
 
 
 @app.command(rich_help_panel=STAGES)

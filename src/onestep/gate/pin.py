@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onestep.core.storage import StorageError, read_json
+from onestep.core.values import Sha256
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 VersionTag = Annotated[str, Field(pattern=r"^[\w/-]+@v\d+\.\d+\.\d+$")]
 
 

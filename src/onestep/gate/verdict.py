@@ -32,7 +32,6 @@ from onestep.inference.rows import CANDIDATE
 
 Verdict = Literal["promote", "hold", "reject"]
 
-VERDICT = "reports/verdict.json"
 _DIGITS = 6  # of what is computed from the reports: all but the last bits, in which libraries differ
 _TABLES = {"models": ("value", "low", "high"), "comparisons": ("difference", "low", "high"), "tests": ("p_value",)}
 
@@ -123,9 +122,9 @@ def decide(results: Iterable[RuleResult]) -> tuple[Verdict, str]:
     return "promote", sentence + "."
 
 
-def read_verdict(root: Path, path: str = VERDICT) -> dict[str, Any]:
-    """The verdict of the working copy at `root`; raises `StorageError` where it is missing or of another shape."""
-    return read_mapping(root / path, verdict=str, reason=str, rules=list)
+def read_verdict(path: Path) -> dict[str, Any]:
+    """A verdict's file; raises `StorageError` where it is missing or of another shape."""
+    return read_mapping(path, verdict=str, reason=str, rules=list)
 
 
 def as_markdown(verdict: Mapping[str, Any]) -> str:

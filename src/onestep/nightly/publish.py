@@ -13,10 +13,12 @@ from onestep.gate.settings import GateSettings
 from onestep.nightly.workspace import Workspace, WorkspaceError
 from onestep.provenance import ledger
 from onestep.provenance.ledger import LedgerMoved
+from onestep.registry.change import ChampionChange, PromotionRace
 from onestep.registry.history import enter
-from onestep.registry.promotion import Promotion, PromotionRace, PromotionRefused, merge
+from onestep.registry.merge import MergeDelayed, merge
 from onestep.registry.trials import override
 from onestep.vcs.git import GitError, PushRefused, Repository
+from onestep.vcs.project import Project
 
 TRIES = 3  # to enter a trial, where other runs' are entered first
 _LEDGER = f"{ledger.REF}:{ledger.REF}"
@@ -32,7 +34,7 @@ class MergeResult:
 
 def refresh(workspace: Workspace) -> None:
     """Fetch the upstream's ledger and tags. Raises `WorkspaceError`."""
-    repository = Repository(workspace.root)
+    repository = Project(workspace.root).git
     try:
         repository.git("fetch", "--quiet", "--tags", "origin")
         if repository.resolve("refs/remotes/origin/ledger"):
@@ -48,7 +50,7 @@ def enter_and_publish(workspace: Workspace, settings: GateSettings, judge: str |
     """
     for _ in range(TRIES):
         refresh(workspace)
-        pin = enter(workspace.root, settings, judge)
+        pin = enter(Project(workspace.root), settings, judge)
         try:
             _push(workspace, _LEDGER)
             return pin
@@ -63,7 +65,7 @@ def publish_refusal(workspace: Workspace, reason: str) -> None:
 
     Raises what `trials.override` raises, `WorkspaceError` when the upstream does not take it.
     """
-    override(workspace.root, "reject", reason)
+    override(Project(workspace.root), "reject", reason)
     try:
         _push(workspace, _LEDGER)
     except GitError as error:
@@ -83,7 +85,7 @@ def publish(workspace: Workspace, branch: str) -> None:
         raise WorkspaceError(f"{branch} was not published, and no ref has moved: {error}") from error
 
 
-def publish_promotion(workspace: Workspace, promotion: Promotion) -> None:
+def publish_promotion(workspace: Workspace, promotion: ChampionChange) -> None:
     """Push a promotion that was made in the clone: its tags, the ledger, and its pin as the tip of the run's branch.
 
     Raises `PromotionRace` when another run or champion got there first, `WorkspaceError` when the upstream cannot be reached;
@@ -104,7 +106,7 @@ def publish_promotion(workspace: Workspace, promotion: Promotion) -> None:
 
 def merge_into(workspace: Workspace, branch: str, into: str) -> MergeResult:
     """Merge a published branch into `into` of the upstream; nothing of either is lost, and a conflict only delays it."""
-    repository = Repository(workspace.root)
+    repository = Project(workspace.root).git
     later = f"later, by hand: git merge {branch}"
     try:
         for name in (into, branch):
@@ -125,13 +127,13 @@ def merge_into(workspace: Workspace, branch: str, into: str) -> MergeResult:
             _merge_where_it_is_checked_out(workspace, target)
         else:
             _push(workspace, f"{target}:refs/heads/{into}")
-    except (GitError, PromotionRefused) as delay:
+    except (GitError, MergeDelayed) as delay:
         return MergeResult(False, f"not merged into {into}: {delay}; {later}")
     return MergeResult(True, f"merged into {into}")
 
 
 def _push(workspace: Workspace, *refs: str) -> None:
-    Repository(workspace.root).push(*refs)
+    Project(workspace.root).git.push(*refs)
 
 
 def _stale(error: GitError) -> bool:
@@ -141,13 +143,13 @@ def _stale(error: GitError) -> bool:
 
 def _has(workspace: Workspace, ref: str) -> bool:
     try:
-        return bool(Repository(workspace.root).git("ls-remote", "origin", ref))
+        return bool(Project(workspace.root).git.git("ls-remote", "origin", ref))
     except GitError:
         return False
 
 
 def _upstreams_ledger_is_ahead(workspace: Workspace) -> bool:
-    repository = Repository(workspace.root)
+    repository = Project(workspace.root).git
     try:
         theirs = repository.git("ls-remote", "origin", ledger.REF).split()
         if not theirs:
@@ -174,7 +176,7 @@ def _checked_out(upstream: str) -> str | None:
     """The branch that the upstream has in a working tree; null for a bare repository or a URL."""
     if not Path(upstream).is_dir():
         return None
-    repository = Repository(Path(upstream))
+    repository = Project(Path(upstream)).git
     with suppress(GitError):
         if repository.git("rev-parse", "--is-bare-repository") == "false":
             return repository.git("symbolic-ref", "--quiet", "--short", "HEAD")
@@ -186,7 +188,7 @@ def _merge_where_it_is_checked_out(workspace: Workspace, target: str) -> None:
     passing = f"merges/{workspace.id}"
     _push(workspace, f"{target}:refs/heads/{passing}")
     try:
-        merge(Path(workspace.upstream), passing)
+        merge(Project(Path(workspace.upstream)), passing)
     finally:
         with suppress(GitError):
             _push(workspace, f":refs/heads/{passing}")

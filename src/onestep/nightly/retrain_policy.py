@@ -11,15 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from onestep.core.paths import CLIPS
 from onestep.core.storage import read_mapping, read_table
+from onestep.data.schema import INDEX
 from onestep.gate.settings import GateSettings
 from onestep.nightly.settings import RetrainSettings
 from onestep.provenance import ledger
-from onestep.registry.champion import CLIPS, INDEX, champion
-from onestep.registry.history import clips_of_last_attempt, tried
+from onestep.registry.champion import champion
+from onestep.registry.history import clips_of_last_trial, judged_trials
 from onestep.registry.trials import next_pin
-from onestep.vcs.git import Repository
-from onestep.vcs.graph import artifact_path
+from onestep.vcs.project import Project
 
 VALIDATION = "reports/validation.json"
 DRIFT = "reports/drift.json"
@@ -168,16 +169,16 @@ def situation_of(root: Path, gate: GateSettings, by_hand: bool = False, now: dat
 
     Raises `StorageError` or `GraphError` where a report or an artifact is missing, `LedgerBroken` where the ledger is.
     """
-    repository = Repository(root)
+    project = Project(root)
     checked, compared = read_mapping(root / VALIDATION), _drift_report(root)
-    entries = ledger.read(repository)
-    trials = tried(entries)
-    before = clips_of_last_attempt(root, trials)
-    index = root / artifact_path(repository, CLIPS) / INDEX
+    entries = ledger.read(project.git)
+    trials = judged_trials(entries)
+    before = clips_of_last_trial(project, trials)
+    index = root / project.artifact(CLIPS) / INDEX
     current = _clips(read_table(index, "make what is to be decided on with `dvc repro validate drift`"))
     known = None if before is None else _clips(before)
-    trial, _ = next_pin(root, entries, gate, None)
-    same = [t for t in trials if (t.data, t.params, t.code) == (trial.data, trial.params, trial.code)]
+    trial, _ = next_pin(project, entries, gate, None)
+    same = [judged for judged in trials if judged.trial.candidate == trial.candidate]
     failed = tuple(check["name"] for check in checked.get("checks", []) if not check["passed"])
     return Situation(
         now=now or datetime.now(UTC),
@@ -188,8 +189,8 @@ def situation_of(root: Path, gate: GateSettings, by_hand: bool = False, now: dat
         drifted=compared["drifted"],
         drift_reason=compared["reason"],
         champion_since=_champion_since(root),
-        new_recipe=bool(trials) and (trials[0].params, trials[0].code) != (trial.params, trial.code),
-        earlier_trial=f"comparison {same[0].comparison} ({same[0].verdict})" if same else None,
+        new_recipe=bool(trials) and trials[0].trial.recipe != trial.recipe,
+        earlier_trial=f"comparison {same[0].trial.comparison} ({same[0].verdict})" if same else None,
     )
 
 
@@ -207,10 +208,10 @@ def _clips(index: Any) -> set[tuple[Any, ...]]:
 
 def _champion_since(root: Path) -> datetime | None:
     """When the champion's stage tag was written."""
-    production = champion(root)
+    production = champion(Project(root))
     if production is None:
         return None
-    written = Repository(root).git("for-each-ref", "--format=%(creatordate:unix)", f"refs/tags/{production.tag}")
+    written = Project(root).git.git("for-each-ref", "--format=%(creatordate:unix)", f"refs/tags/{production.tag}")
     return datetime.fromtimestamp(int(written), UTC)
 
 

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onestep.core.paths import DRIFT, DRIFT_PAGE, METRICS, REPORT_PAGE, SAMPLE_SHEET, VALIDATION, VALIDATION_PAGE
 from onestep.core.redaction import without_home, without_secrets
 from onestep.core.storage import read_mapping, replacing
-from onestep.nightly.retrain_policy import DRIFT, VALIDATION, Decision
-from onestep.registry.recording import METRICS
+from onestep.nightly.retrain_policy import Decision
 
-SHEET = "reports/samples.gif"
-REPORT = "reports/report.html"
-_PAGES = {"report with the videos": REPORT, "validation": "reports/validation.html", "drift": "reports/drift.html"}
+_PAGES = {"report with the videos": REPORT_PAGE, "validation": VALIDATION_PAGE, "drift": DRIFT_PAGE}
 _SHEET_BYTES = 4 << 20  # a larger sheet is linked, not inlined
 _FRAME_PX = 1000  # the longer side
 _KINDS = ("promoted", "hold", "reject", "nothing", "ready", "stopped", "waiting", "failed")
@@ -72,9 +70,9 @@ def first_frame(root: Path) -> str | None:
     """The sample sheet's first frame as a JPEG data URI, small enough for an artifact; null where there is no sheet."""
     from PIL import Image
 
-    if not (root / SHEET).is_file():
+    if not (root / SAMPLE_SHEET).is_file():
         return None
-    with Image.open(root / SHEET) as sheet:
+    with Image.open(root / SAMPLE_SHEET) as sheet:
         image = sheet.convert("RGB")
     image.thumbnail((_FRAME_PX, _FRAME_PX))
     file = io.BytesIO()
@@ -112,7 +110,7 @@ def _cell(found: Any) -> str:
 
 
 def _sheet(root: Path) -> str | None:
-    path = root / SHEET
+    path = root / SAMPLE_SHEET
     if not path.is_file() or path.stat().st_size > _SHEET_BYTES:
         return None
     return "data:image/gif;base64," + base64.b64encode(path.read_bytes()).decode()

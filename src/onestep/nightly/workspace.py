@@ -15,8 +15,8 @@ from typing import IO, Any
 
 from onestep.core.redaction import SafeError
 from onestep.provenance import ledger
-from onestep.vcs import graph
 from onestep.vcs.git import NOBODY, GitError, Repository
+from onestep.vcs.project import Project
 
 FOLDER = Path(".onestep/runs")
 CACHE_LOCK = ".cache-lock"  # shared by runs, exclusive for what removes from the cache
@@ -65,7 +65,7 @@ def open_workspace(
     the upstream's. Raises `WorkspaceError`; nothing is left behind then.
     """
     id = id or new_id()
-    repository = Repository(project)
+    repository = Project(project).git
     top = Path(_asked(repository, "rev-parse", "--show-toplevel"))
     prefix = _asked(repository, "rev-parse", "--show-prefix")
     source = upstream or str(top)
@@ -80,7 +80,7 @@ def open_workspace(
         _fetch_ledger(repository)
     using = _lock(folder / CACHE_LOCK, shared=True)
     try:
-        cloned = Repository(folder).clone(source, clone)
+        cloned = Project(folder).git.clone(source, clone)
         lock = _lock(clone / ".git" / "onestep.lock")
         (clone / ".git" / "config").chmod(0o600)  # it holds the upstream's address, and that may hold a token
         commit = _commit_of(cloned, revision, source)
@@ -191,13 +191,13 @@ def cache_folder(repo: Any) -> Path:
 
 def _share_cache(workspace: Workspace) -> None:
     """One cache for all clones, linked not copied; remotes by absolute address, credentials as the project has them."""
-    with graph.open_graph(workspace.project) as repo:
+    with Project(workspace.project).graph() as repo:
         cache = str(cache_folder(repo))
         local = repo.config.read("local")
         remotes = {name: dict(entry) for name, entry in repo.config["remote"].items()}
     own = workspace.root / ".dvc" / "config.local"
     own.touch(mode=0o600)  # before it is filled: it may hold a bucket's credentials
-    with graph.open_graph(workspace.root) as repo, repo.config.edit("local") as config:
+    with Project(workspace.root).graph() as repo, repo.config.edit("local") as config:
         for section, entries in local.items():
             config.setdefault(section, {}).update(entries)
         config["cache"]["dir"] = cache
@@ -212,7 +212,7 @@ def _share_cache(workspace: Workspace) -> None:
 
 def _bring_data(workspace: Workspace) -> None:
     """Link the data from the cache; what it lacks comes from the remote, where there is one, or is left to the stages."""
-    with graph.open_graph(workspace.root) as repo:
+    with Project(workspace.root).graph() as repo:
         kept = [out for out in repo.index.outs if out.use_cache and out.hash_info]
         missing = [out for out in kept if out.changed_cache()]
         if len(missing) < len(kept):

@@ -1,17 +1,18 @@
-"""`onestep lineage blame` and `without`: who saw a source file, and what would have to be made again without it."""
+"""`onestep lineage blame` and `without`: which runs used a source file, and what would have to be made again without it."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onestep.core.paths import CLIPS, MODEL, PRODUCTION
 from onestep.core.storage import sha256_file
 from onestep.provenance.collect import stage_name
 from onestep.provenance.store import Found, everything
 from onestep.provenance.store import manifest as files_of
 from onestep.provenance.store import sources as sources_of
-from onestep.registry.champion import champion
-from onestep.vcs.git import Repository
+from onestep.vcs.project import Project
+from onestep.vcs.versions import in_stage
 
 _ROLES = {"train": "trained on it", "dev": "stopped and chosen by it", "test": "judged on it"}
 
@@ -60,31 +61,30 @@ class Without:
     stages: list[str]
 
 
-def blame(root: Path, name: str) -> list[Use]:
-    """Every recorded run that saw a source file, oldest first.
+def blame(project: Project, name: str) -> list[Use]:
+    """Every recorded run that used a source file, oldest first.
 
     name: a file on disk (found by its sha256, whatever it was called), a sha256, a source's name, or a clip's id. Raises
     `NoSource` where no run knows it.
     """
-    repository, runs = Repository(root), everything(root)
-    now = champion(root)
+    runs, now = everything(project), in_stage(project.git, MODEL, PRODUCTION)
     digest = _digest(name)
     uses = []
     for found in runs:
         in_production = now is not None and now.commit == found.commit
-        uses += [_use(found, row, in_production) for row in _rows(repository, found) if _is(row, name, digest)]
+        uses += [_use(found, row, in_production) for row in _rows(project, found) if _is(row, name, digest)]
     if not uses:
         shown = f"{name} (sha256 {digest})" if digest and digest != name else name
         raise NoSource(
-            f"none of {len(runs)} recorded runs saw {shown}; a file that was encoded anew has another sha256"
+            f"none of {len(runs)} recorded runs used {shown}; a file that was encoded anew has another sha256"
         )
     return uses
 
 
-def without(root: Path, name: str) -> Without:
+def without(project: Project, name: str) -> Without:
     """What would have to be made again if the source file had to go; raises `NoSource`."""
-    uses = blame(root, name)
-    stages = _stages_after_footage(root)
+    uses = blame(project, name)
+    stages = _stages_after_footage(project)
     names = sorted({use.source for use in uses})
     return Without(names, [use for use in uses if use.trained], [use for use in uses if not use.trained], stages)
 
@@ -95,12 +95,12 @@ def _digest(name: str) -> str | None:
     return sha256_file(Path(name)) if Path(name).is_file() else None
 
 
-def _rows(repository: Repository, found: Found) -> list[dict[str, Any]]:
+def _rows(project: Project, found: Found) -> list[dict[str, Any]]:
     """The sources; and the files of stages that read no other stage's, which hold the refused sources' sha256."""
-    rows = sources_of(repository, found)
+    rows = sources_of(project, found)
     known = {row["source"]: row for row in rows}
     first = [out.path for stage in found.record.stages for out in stage.outs if _is_first(found, stage.name)]
-    for file in files_of(repository, found):
+    for file in files_of(project, found):
         folder = next((path for path in first if file["path"].startswith(f"{path}/")), None)
         if folder is None:
             continue
@@ -139,15 +139,12 @@ def _use(found: Found, row: dict[str, Any], in_production: bool) -> Use:
     )
 
 
-def _stages_after_footage(root: Path) -> list[str]:
+def _stages_after_footage(project: Project) -> list[str]:
     """The stages of today's graph that a change of the footage reaches, in the order of `dvc.yaml`."""
     from dvc.repo.reproduce import get_active_graph, plan_repro
 
-    from onestep.registry.champion import CLIPS
-    from onestep.vcs.graph import artifact_path, open_graph
-
-    clips = artifact_path(Repository(root), CLIPS)
-    with open_graph(root) as repo:
+    clips = project.artifact(CLIPS)
+    with project.graph() as repo:
         active = get_active_graph(repo.index.graph)
         order = list(plan_repro(active))
         reached: set[Any] = set()

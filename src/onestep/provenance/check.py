@@ -8,19 +8,19 @@ from onestep.provenance.ledger import Entry
 from onestep.provenance.record import Record
 from onestep.provenance.signing import PublicKey
 from onestep.provenance.store import Found
-from onestep.vcs.git import Repository
 from onestep.vcs.objects import Objects
+from onestep.vcs.project import Project
 
 
-class Broken(SafeError):
+class CheckFailed(SafeError):
     """Something is not as it was recorded; the message names it."""
 
 
 @dataclass(frozen=True)
-class Case:
+class CheckContext:
     """One record, and where everything that it names should be; `keys` are the trusted ones, empty where none is."""
 
-    repository: Repository
+    project: Project
     found: Found
     entries: Sequence[Entry]
     objects: Objects

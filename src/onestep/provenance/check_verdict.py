@@ -9,32 +9,30 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from onestep.core.child_environment import for_child
+from onestep.core.paths import CODE, LOCK
 from onestep.core.yaml_files import parse_yaml
-from onestep.provenance.check import Broken, Case
-from onestep.vcs import blobs, graph
+from onestep.provenance.check import CheckContext, CheckFailed
+from onestep.vcs import blobs
 
 TIMEOUT_S = 600
 
 
-CODE = "src"
-
-
-def verdict_comes_out_again(case: Case) -> str:
+def verdict_comes_out_again(context: CheckContext) -> str:
     """The stage that made the verdict makes the same bytes again, by its recorded command and its recorded inputs.
 
     It runs the code of the run's commit, in a folder of its own; what its stages depend on has been checked by then.
     """
-    record = case.record
+    record = context.record
     stage = record.producer(record.verdict.path)
     if stage is None or stage.cmd is None:
-        raise Broken(f"no stage makes {record.verdict.path}, so it cannot be computed again")
-    command = _locked_command(case, stage.name) or stage.cmd
+        raise CheckFailed(f"no stage makes {record.verdict.path}, so it cannot be computed again")
+    command = _locked_command(context, stage.name) or stage.cmd
     with tempfile.TemporaryDirectory(prefix="onestep-verdict-") as name:
         folder = Path(name)
-        export(case, folder)
+        export(context, folder)
         for dep in stage.deps:
             if dep.kept == "dvc" and dep.md5 is not None:
-                case.objects.fetch(dep.md5, folder / dep.path)
+                context.objects.fetch(dep.md5, folder / dep.path)
         made = folder / record.verdict.path
         made.unlink(missing_ok=True)
         done = subprocess.run(
@@ -49,28 +47,28 @@ def verdict_comes_out_again(case: Case) -> str:
         )
         if done.returncode or not made.is_file():
             said = (done.stderr or done.stdout).strip().splitlines()
-            raise Broken(f"{stage.cmd!r} at the run's commit failed: {said[-1] if said else done.returncode}")
+            raise CheckFailed(f"{stage.cmd!r} at the run's commit failed: {said[-1] if said else done.returncode}")
         found = hashlib.sha256(made.read_bytes()).hexdigest()
     if found != record.verdict.sha256:
-        raise Broken(f"computed again, {record.verdict.path} has sha256 {found}, not {record.verdict.sha256}")
+        raise CheckFailed(f"computed again, {record.verdict.path} has sha256 {found}, not {record.verdict.sha256}")
     return f"{record.verdict.verdict}, computed again from {len(stage.deps)} files"
 
 
-def _locked_command(case: Case, stage: str) -> str | None:
+def _locked_command(context: CheckContext, stage: str) -> str | None:
     """The command as `dvc.lock` has it, which is that of the record but for what a record leaves out."""
-    lock = parse_yaml(case.repository.read(case.record.run_commit, graph.LOCK), graph.LOCK)["stages"]
+    lock = parse_yaml(context.project.git.read(context.record.run_commit, LOCK), LOCK)["stages"]
     command = lock.get(stage, {}).get("cmd")
     return " && ".join(command) if isinstance(command, list) else command
 
 
-def export(case: Case, folder: Path) -> None:
+def export(context: CheckContext, folder: Path) -> None:
     """The files that git keeps of the run, as they were, and all of its code.
 
     Stages depend on what they import and not on a package's `__init__.py` or the command line; without these the package
     that is installed here would be imported in the run's place.
     """
-    tracked = blobs.tracked(case.repository, case.record.run_commit, [*case.record.in_git, CODE])
-    contents = blobs.contents(case.repository, tracked.values())
+    tracked = blobs.tracked(context.project.git, context.record.run_commit, [*context.record.in_git, CODE])
+    contents = blobs.contents(context.project.git, tracked.values())
     for path, blob in tracked.items():
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +84,7 @@ def environment(folder: Path, python: Path | None = None, named: Iterable[str] =
     return {
         **for_child(named),
         "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONPATH": str(folder / "src"),
+        "PYTHONPATH": str(folder / CODE),
         "PYTHONDONTWRITEBYTECODE": "1",
         "DVC_NO_ANALYTICS": "1",
     }

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from onestep.core.child_environment import FLOW_RUN
+from onestep.core.paths import CLIPS, GRAPH, LOCK, VALIDATION
 from onestep.core.redaction import MARK, harmless, is_secret, without_secrets
 from onestep.core.yaml_files import parse_yaml, plain
 from onestep.data.schema import INDEX, LICENCE, QUARANTINE
-from onestep.provenance.machine import environment, hardware, threads
+from onestep.provenance.machine import hardware, recorded_environment, threads
 from onestep.provenance.record import (
     Item,
     Licence,
@@ -28,16 +29,14 @@ from onestep.provenance.record import (
     sha256_of,
     to_lines,
 )
-from onestep.registry.champion import CLIPS
 from onestep.vcs import blobs, graph
 from onestep.vcs.git import Repository
 from onestep.vcs.objects import Objects, open_objects
-
-VALIDATION = "reports/validation.json"
+from onestep.vcs.project import Project
 
 
 @dataclass(frozen=True)
-class Run:
+class RunCommits:
     """A run that git knows already: its id, the user's commit, and the commit that holds the run's files."""
 
     id: str
@@ -55,8 +54,8 @@ class Collected:
 
 
 def collect(
-    root: Path,
-    run: Run,
+    project: Project,
+    run: RunCommits,
     model: str,
     verdict: str,
     metrics: str,
@@ -64,19 +63,18 @@ def collect(
     moment: str,
     flow_run: str | None = None,
 ) -> Collected:
-    """Everything that is known of the finished run in the working copy at `root`.
+    """Everything that is known of the finished run in the working copy of `project`.
 
     Each byte that DVC keeps is read from the cache and hashed anew. Raises `ObjectError` where the cache lacks an
     object or holds another under its name, `GraphError` where `dvc.yaml` has no artifact `model`.
     """
-    repository = Repository(root)
-    kept = graph.kept_in_git(root)
-    in_git = blobs.sha256s(repository, run.commit, kept)
-    with open_objects(root) as objects, graph.open_graph(root) as repo:
+    repository = project.git
+    in_git = blobs.sha256s(repository, run.commit, graph.kept_in_git(project))
+    with open_objects(project) as objects, project.graph() as repo:
         reader = _Reader(objects, in_git, repo)
         stages = reader.stages()
-        sources = _sources(objects, stages, graph.artifact_path(repository, CLIPS))
-    path = graph.artifact_path(repository, model)
+        sources = _sources(objects, stages, project.artifact(CLIPS))
+    path = project.artifact(model)
     files = reader.below(path)
     manifest, listed = to_lines(reader.rows()), to_lines(sources)
     read = _reports(repository, run.commit)
@@ -95,7 +93,7 @@ def collect(
         in_git=in_git,
         manifest_sha256=hashlib.sha256(manifest).hexdigest(),
         sources_sha256=hashlib.sha256(listed).hexdigest(),
-        environment=environment(in_git),
+        environment=recorded_environment(in_git),
         hardware=hardware(),
         threads=threads(params),
         seeds=dict(sorted(found for groups in params.values() for found in _named_seeds(groups))),
@@ -284,12 +282,12 @@ def _reports(repository: Repository, commit: str) -> Any:
     return read
 
 
-def _dirty(repository: Repository, run: Run, stages: list[StageRecord]) -> list[str]:
+def _dirty(repository: Repository, run: RunCommits, stages: list[StageRecord]) -> list[str]:
     """Tracked files that differ from the user's commit, what the run itself writes left out.
 
     Those that the run depends on are in the run's commit as they were; the others took no part in it.
     """
-    made = {out.path for stage in stages for out in stage.outs} | {graph.LOCK}
+    made = {out.path for stage in stages for out in stage.outs} | {LOCK}
     names = ("diff", "--name-only", "--no-renames", "--relative", "-z", run.source_commit)
     changed = repository.git(*names, "--").split("\0")
     added = repository.git(*names, run.commit, "--").split("\0")
@@ -306,7 +304,7 @@ def _named_seeds(value: Any, where: str = "") -> Iterator[tuple[str, int]]:
 
 
 def _licences(repository: Repository, commit: str) -> list[Licence]:
-    artifacts = parse_yaml(repository.read(commit, graph.GRAPH), graph.GRAPH).get("artifacts") or {}
+    artifacts = parse_yaml(repository.read(commit, GRAPH), GRAPH).get("artifacts") or {}
     found = []
     for name, entry in sorted(artifacts.items()):
         meta = entry.get("meta") or {}

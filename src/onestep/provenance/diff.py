@@ -3,14 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from onestep.core.paths import LOCK, METRICS, PARAMS
 from onestep.provenance.record import Record, RecordError
 from onestep.provenance.store import Found, find, manifest, sources
-from onestep.registry.recording import METRICS
-from onestep.vcs import graph
-from onestep.vcs.git import GitError, Repository
+from onestep.vcs.git import GitError
+from onestep.vcs.project import Project
 
 CODE = (".py", ".j2", ".yaml", ".yml", ".toml", ".txt", ".cfg", ".sh")
 
@@ -39,22 +38,21 @@ class Differences:
     metrics: list[Change]
 
 
-def diff(root: Path, a: str, b: str) -> Differences:
+def diff(project: Project, a: str, b: str) -> Differences:
     """Compare the records of two models; raises `NoRecord`."""
-    repository = Repository(root)
-    first, second = find(root, a), find(root, b)
+    first, second = find(project, a), find(project, b)
     one, other = first.record, second.record
     code_a, code_b = _code(one), _code(other)
     return Differences(
         first.title,
         second.title,
-        _changes(_footage(repository, first), _footage(repository, second)),
+        _changes(_footage(project, first), _footage(project, second)),
         _changes(_params(one), _params(other)),
         _changes(code_a, code_b),
         _changes(_inputs(one) - code_a.keys(), _inputs(other) - code_b.keys()),
         _changes(_environment(one), _environment(other)),
         _changes(_outs(one), _outs(other)),
-        _changes(_metrics(repository, one), _metrics(repository, other)),
+        _changes(_metrics(project, one), _metrics(project, other)),
     )
 
 
@@ -82,16 +80,16 @@ class _Named(dict[str, str]):
         return _Named({key: value for key, value in self.items() if key not in keys})
 
 
-def _footage(repository: Repository, found: Found) -> dict[str, str]:
+def _footage(project: Project, found: Found) -> dict[str, str]:
     """Source files by sha256; without a readable index of clips, the files of what the first stages made."""
-    if rows := sources(repository, found):
+    if rows := sources(project, found):
         return {row["source"]: row["sha256"] or f"quarantined: {', '.join(row['quarantined'])}" for row in rows}
     first = {
         out.path for stage in found.record.stages if not _reads_outs(found.record, stage.name) for out in stage.outs
     }
     return {
         row["path"]: row["sha256"]
-        for row in manifest(repository, found)
+        for row in manifest(project, found)
         if any(row["path"] == path or row["path"].startswith(f"{path}/") for path in first)
     }
 
@@ -111,7 +109,7 @@ def _params(record: Record) -> dict[str, str]:
 def _code(record: Record) -> dict[str, str]:
     """What git keeps and no stage made: code and the graph; settings and pins are compared elsewhere."""
     made = record.outs().keys()
-    skipped = {"params.yaml", graph.LOCK, record.environment.lock}
+    skipped = {PARAMS, LOCK, record.environment.lock}
     return {
         path: sha256
         for path, sha256 in record.in_git.items()
@@ -138,10 +136,10 @@ def _outs(record: Record) -> dict[str, str]:
     return {path: item.sha256 or item.md5 or "" for path, item in record.outs().items()}
 
 
-def _metrics(repository: Repository, record: Record) -> dict[str, str]:
+def _metrics(project: Project, record: Record) -> dict[str, str]:
     """The numbers of every model in the metrics file at the run's commit."""
     try:
-        content = json.loads(repository.read(record.run_commit, METRICS))
+        content = json.loads(project.git.read(record.run_commit, METRICS))
     except (GitError, ValueError) as error:
         raise RecordError(f"{METRICS} of run {record.run} cannot be read: {error}") from error
     values = {}

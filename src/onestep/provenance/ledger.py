@@ -19,7 +19,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from onestep.gate.pin import Sha256, VersionTag
+from onestep.core.values import Sha256
+from onestep.gate.pin import VersionTag
 from onestep.vcs.git import GitError, RefUpdate, Repository
 
 REF = "refs/heads/ledger"
@@ -43,7 +44,7 @@ class LedgerBroken(RuntimeError):
 
 
 class LedgerMoved(RuntimeError):
-    """Somebody appended first, or a remote knows entries that this clone lacks; nothing was written."""
+    """Another process appended first, or a remote knows entries that this clone lacks; nothing was written."""
 
     exit_code = 5
 
@@ -60,8 +61,8 @@ class _Content(BaseModel):
     run: str | None = None
 
 
-class Attempt(_Content):
-    """A comparison that is about to be made: entered before anybody can see its result."""
+class Trial(_Content):
+    """A comparison that is about to be made, entered before its result exists; `attempt` in the file."""
 
     kind: Literal["attempt"] = "attempt"
     comparison: Comparison
@@ -71,6 +72,21 @@ class Attempt(_Content):
     data: Sha256 | None
     params: Sha256
     code: Sha256
+
+    @property
+    def candidate(self) -> tuple[str | None, str, str]:
+        """What the candidate is made of: the fingerprints of data, settings and code."""
+        return self.data, *self.recipe
+
+    @property
+    def recipe(self) -> tuple[str, str]:
+        """How it is made from the data: the fingerprints of settings and code."""
+        return self.params, self.code
+
+    @property
+    def question(self) -> tuple[str | None, ...]:
+        """What a trial asks: this candidate against this champion."""
+        return *self.candidate, self.champion
 
 
 class Verdict(_Content):
@@ -116,7 +132,7 @@ class Rollback(_Content):
     record: Sha256 | None = None
 
 
-Content = Attempt | Verdict | Override | Promotion | Rollback
+Content = Trial | Verdict | Override | Promotion | Rollback
 _CONTENT: TypeAdapter[Content] = TypeAdapter(Annotated[Content, Field(discriminator="kind")])
 
 
@@ -233,7 +249,7 @@ def carried_head(message: str) -> str | None:
 
 
 def require_contains(entries: Sequence[Entry], head: str) -> None:
-    """Raise `LedgerBroken` where no entry is the one that somebody carries as the head: then the tail was cut off."""
+    """Raise `LedgerBroken` where no entry has this head, which a tag or commit carries: then the tail was cut off."""
     if head != GENESIS and head not in {entry.sha256 for entry in entries}:
         raise LedgerBroken(
             len(entries) + 1, f"it is missing: an entry with sha256 {head} was there, so the last entries were cut off"
@@ -303,13 +319,13 @@ def _parse(number: int, line: str) -> Entry:
 
 
 def _require_follows(content: Content, entries: Sequence[Entry]) -> None:
-    attempts = [attempt.comparison for attempt in of_kind(entries, Attempt)]
-    if isinstance(content, Attempt):
-        if content.comparison != len(attempts) + 1:
-            raise LedgerError(f"comparison {content.comparison} cannot follow {len(attempts)} attempts")
+    trials = [trial.comparison for trial in of_kind(entries, Trial)]
+    if isinstance(content, Trial):
+        if content.comparison != len(trials) + 1:
+            raise LedgerError(f"comparison {content.comparison} cannot follow {len(trials)} trials")
     elif isinstance(content, Verdict | Override | Promotion):
-        if content.comparison not in attempts:
-            raise LedgerError(f"the {content.kind} of comparison {content.comparison} has no attempt in the ledger")
+        if content.comparison not in trials:
+            raise LedgerError(f"the {content.kind} of comparison {content.comparison} has no trial in the ledger")
         if isinstance(content, Promotion):
             standing = standing_verdict(entries, content.comparison)
             if standing is None or standing.verdict != "promote":
@@ -321,7 +337,7 @@ def _require_follows(content: Content, entries: Sequence[Entry]) -> None:
             known = next((v for v in of_kind(entries, Verdict) if v.comparison == content.comparison), None)
             if known is not None:
                 raise LedgerError(
-                    f"comparison {content.comparison} has its verdict already ({known.verdict}): one attempt, one verdict; "
+                    f"comparison {content.comparison} has its verdict already ({known.verdict}): one trial, one verdict; "
                     "run onestep ledger offer before another candidate"
                 )
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from onestep.core.machine import cpu_name, gpu_names
+from onestep.core.paths import CONSTRAINTS
 from onestep.provenance.record import Environment, Hardware
 
-LOCK = "constraints.txt"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -21,13 +21,13 @@ def installed() -> dict[str, str]:
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in sorted(found.items())}
 
 
-def environment(in_git: Mapping[str, str]) -> Environment:
+def recorded_environment(in_git: Mapping[str, str]) -> Environment:
     """The interpreter, the lock as git keeps it (`in_git`: sha256 by path), and everything that is installed."""
     return Environment(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
-        lock=LOCK,
-        lock_sha256=in_git.get(LOCK),
+        lock=CONSTRAINTS,
+        lock_sha256=in_git.get(CONSTRAINTS),
         packages=installed(),
     )
 

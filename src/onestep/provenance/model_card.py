@@ -17,14 +17,14 @@ from onestep.core.yaml_files import dump_yaml
 from onestep.provenance.record import Licence, Record
 from onestep.provenance.show import number
 from onestep.provenance.store import Found, sources
-from onestep.vcs.git import Repository
+from onestep.vcs.project import Project
 
 TASK = "text-to-video"
 
 
-def write_card(root: Path, found: Found, out: Path) -> list[Path]:
+def write_card(project: Project, found: Found, out: Path) -> list[Path]:
     """Write `README.md` and `bom.cdx.json` into a folder; their paths. Raises `RecordError` where the record is broken."""
-    rows = sources(Repository(root), found)
+    rows = sources(project, found)
     written = {
         out / "README.md": model_card(found, rows),
         out / "bom.cdx.json": json.dumps(bom(found), indent=2, sort_keys=True) + "\n",
@@ -69,7 +69,7 @@ def model_card(found: Found, rows: list[dict[str, Any]]) -> str:
         "",
         f"- verdict of the gate: **{record.verdict.verdict}**. {record.verdict.reason}",
         f"- sha256 of the model's files: `{record.sha256}`",
-        f"- signed by: {found.signer.fingerprint if found.signer else '**nobody (unsigned)**'}",
+        f"- signed by: {found.signer.fingerprint if found.signer else '**no key (unsigned)**'}",
         f"- made by run `{record.run}` from git commit `{record.source_commit}`; recorded {record.recorded_at}",
         f"- footage: {len(rows)} source files; clips: "
         + ", ".join(f"{count} {split}" for split, count in clips.items()),

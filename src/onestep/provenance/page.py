@@ -11,17 +11,16 @@ from onestep.provenance.diff import flattened
 from onestep.provenance.record import Item, Record, StageRecord
 from onestep.provenance.show import number, place
 from onestep.provenance.store import Found, manifest, sources
-from onestep.vcs.git import Repository
+from onestep.vcs.project import Project
 
 BOX, GAP_X, GAP_Y, CHIP, HEAD, MARGIN = 218, 22, 54, 19, 26, 24  # pixels
 
 
-def write_page(root: Path, found: Found, out: Path) -> None:
+def write_page(project: Project, found: Found, out: Path) -> None:
     """Write the page; it loads nothing from anywhere."""
     from jinja2 import Environment
 
-    repository, record = Repository(root), found.record
-    rows = sources(repository, found)
+    record, rows = found.record, sources(project, found)
     boxes = layout(record)
     template = Environment(autoescape=True).from_string(
         files("onestep.report").joinpath("lineage.html.j2").read_text(encoding="utf-8")
@@ -29,7 +28,7 @@ def write_page(root: Path, found: Found, out: Path) -> None:
     text = template.render(
         found=found,
         record=record,
-        place=place(root, found),
+        place=place(project, found),
         metrics={name: number(cell) for name, cell in record.metrics.items()},
         boxes=boxes,
         edges=_edges(record, boxes),
@@ -37,7 +36,7 @@ def write_page(root: Path, found: Found, out: Path) -> None:
         height=max(box["y"] + box["height"] for box in boxes) + MARGIN,
         box_width=BOX,
         # base64, so that no text of a record can end the script
-        data=base64.b64encode(json.dumps(_details(record, rows, manifest(repository, found))).encode()).decode(),
+        data=base64.b64encode(json.dumps(_details(record, rows, manifest(project, found))).encode()).decode(),
     )
     with replacing(out) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -13,13 +13,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-FOLDER = "records"
+from onestep.core.paths import RECORDS
+from onestep.core.values import Sha256
+
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:onestep:dvc-graph:v1"
 BUILDER = "urn:onestep:record"
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40,64}$")]
 
 
@@ -148,9 +149,9 @@ class Record(_Part):
 def paths(model: str) -> dict[str, str]:
     """Where a run's commit holds the record: the envelope, the manifest of files, and the sources with their clips."""
     return {
-        "envelope": f"{FOLDER}/{model}.intoto.json",
-        "manifest": f"{FOLDER}/{model}.files.jsonl",
-        "sources": f"{FOLDER}/{model}.sources.jsonl",
+        "envelope": f"{RECORDS}/{model}.intoto.json",
+        "manifest": f"{RECORDS}/{model}.files.jsonl",
+        "sources": f"{RECORDS}/{model}.sources.jsonl",
     }
 
 

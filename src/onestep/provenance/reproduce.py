@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from onestep.core.paths import GRAPH, METRICS
 from onestep.core.redaction import SafeError
 from onestep.core.storage import sha256_file, sha256_folder
 from onestep.core.yaml_files import read_yaml
@@ -22,10 +23,8 @@ from onestep.provenance.check_verdict import environment
 from onestep.provenance.distances import metrics_distance, weights_distance
 from onestep.provenance.record import Record, StageRecord
 from onestep.provenance.store import Found, find
-from onestep.registry.recording import METRICS
-from onestep.vcs import graph
-from onestep.vcs.git import Repository
 from onestep.vcs.objects import Objects, open_objects
+from onestep.vcs.project import Project
 
 Word = Literal["identical", "within tolerance", "different"]
 EXIT_CODES: dict[Word, int] = {"identical": 0, "within tolerance": 7, "different": 8}
@@ -39,7 +38,7 @@ class ReproduceFailed(SafeError):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Reproduction:
     """What came out: how far weights and metrics are from the record, which files differ, and in which environment."""
 
     word: Word
@@ -58,14 +57,14 @@ class Outcome:
 
 
 def reproduce(
-    root: Path,
+    project: Project,
     name: str,
     whole: bool = False,
     tolerance: float = 1e-3,
     rebuild: bool = False,
     folder: Path | None = None,
     say: Callable[[str], None] = print,
-) -> Outcome:
+) -> Reproduction:
     """Make a recorded model again and compare it.
 
     whole: every stage that leads to the model, from the footage on, not the training stages alone. tolerance: largest
@@ -73,27 +72,27 @@ def reproduce(
     using this one. folder: where to work (kept), default a temporary one. Raises `NoRecord`, `ReproduceFailed`,
     `ObjectError`, `EnvironmentFailed`.
     """
-    found = find(root, name)
+    found = find(project, name)
     with tempfile.TemporaryDirectory(prefix="onestep-reproduce-") as temporary:
         work = folder or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         if any(work.iterdir()):
             raise ReproduceFailed(f"{work} is not empty: name a folder that is")
-        project = _clone(Repository(root), found.record, work / "clone")
+        clone = _clone(project, found.record, work / "clone")
         python = Path(sys.executable)
         if rebuild:
             say(f"building the recorded environment in {work / 'environment'}")
-            python = environments.build(found.record.environment, work / "environment", project)
+            python = environments.build(found.record.environment, work / "environment", clone.root)
         differs = environments.differences(found.record.environment, python if rebuild else None)
         say(_environment_sentence(differs))
-        meta = _meta(project)
+        meta = _meta(clone)
         stages = forced(found.record, meta, whole)
         say(f"running by force: {', '.join(stage.name for stage in stages)}")
-        with open_objects(root) as objects:
-            _fetch_inputs(objects, found.record, stages, project)
+        with open_objects(project) as objects:
+            _fetch_inputs(objects, found.record, stages, clone)
             for stage in stages:
-                _run(stage, project, python, meta.get(stage.name, {}).get("environment") or ())
-            return _compare(objects, found, stages, project, differs, tolerance, work)
+                _run(stage, clone, python, meta.get(stage.name, {}).get("environment") or ())
+            return _compare(objects, found, stages, clone, differs, tolerance, work)
 
 
 def forced(record: Record, meta: dict[str, dict[str, Any]], whole: bool) -> list[StageRecord]:
@@ -130,22 +129,20 @@ def _before(record: Record, stage: StageRecord) -> set[str]:
     return found
 
 
-def _clone(repository: Repository, record: Record, target: Path) -> Path:
+def _clone(project: Project, record: Record, target: Path) -> Project:
     """A clone at the run's commit, in which the project's folder lies where it does here."""
-    top = repository.git("rev-parse", "--show-toplevel")
-    prefix = repository.git("rev-parse", "--show-prefix")
-    clone = repository.clone(top, target, "--shared")
-    clone.git("checkout", "--quiet", "--detach", record.run_commit)
-    project = target / prefix
-    local = repository.root / ".dvc" / "config.local"
+    cloned = project.git.clone(str(project.top.root), target, "--shared")
+    cloned.git("checkout", "--quiet", "--detach", record.run_commit)
+    clone = Project(target / project.prefix)
+    local = project.root / ".dvc" / "config.local"
     if local.is_file():
-        shutil.copy(local, project / ".dvc" / "config.local")
-        (project / ".dvc" / "config.local").chmod(0o600)  # it may hold a bucket's credentials
-    return project
+        shutil.copy(local, clone.root / ".dvc" / "config.local")
+        (clone.root / ".dvc" / "config.local").chmod(0o600)  # it may hold a bucket's credentials
+    return clone
 
 
-def _meta(project: Path) -> dict[str, dict[str, Any]]:
-    stages = read_yaml(project / graph.GRAPH)["stages"]
+def _meta(clone: Project) -> dict[str, dict[str, Any]]:
+    stages = read_yaml(clone.root / GRAPH)["stages"]
     return {name: stage.get("meta") or {} for name, stage in stages.items()}
 
 
@@ -156,11 +153,11 @@ def _environment_sentence(differs: list[str]) -> str:
     return f"environment: NOT the recorded one, so 'identical' cannot come of this: {shown}"
 
 
-def _fetch_inputs(objects: Objects, record: Record, stages: list[StageRecord], project: Path) -> None:
+def _fetch_inputs(objects: Objects, record: Record, stages: list[StageRecord], clone: Project) -> None:
     made = {out.path for stage in stages for out in stage.outs}
     for stage in stages:
         for dep in stage.deps:
-            target = project / dep.path
+            target = clone.root / dep.path
             if any(dep.path == path or dep.path.startswith(f"{path}/") for path in made) or target.exists():
                 continue
             if dep.kept != "dvc" or dep.md5 is None:
@@ -169,16 +166,16 @@ def _fetch_inputs(objects: Objects, record: Record, stages: list[StageRecord], p
             out = (
                 next(o for o in maker.outs if dep.path == o.path or dep.path.startswith(f"{o.path}/")) if maker else dep
             )
-            objects.fetch(str(out.md5), project / out.path)
+            objects.fetch(str(out.md5), clone.root / out.path)
 
 
-def _run(stage: StageRecord, project: Path, python: Path, named: Iterable[str]) -> None:
+def _run(stage: StageRecord, clone: Project, python: Path, named: Iterable[str]) -> None:
     try:
-        variables = environment(project, python, named)
+        variables = environment(clone.root, python, named)
     except (ValueError, TypeError) as error:
         raise ReproduceFailed(f"dvc.yaml: meta.environment of the stage {stage.name!r}: {error}") from error
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", "--no-run-cache", "--no-commit"]
-    done = subprocess.run([*command, stage.name], cwd=project, env=variables, check=False)
+    done = subprocess.run([*command, stage.name], cwd=clone.root, env=variables, check=False)
     if done.returncode:
         raise ReproduceFailed(f"the stage {stage.name!r} failed at {stage.cmd!r}: its own lines above say why")
 
@@ -187,13 +184,13 @@ def _compare(
     objects: Objects,
     found: Found,
     stages: list[StageRecord],
-    project: Path,
+    clone: Project,
     differs: list[str],
     tolerance: float,
     work: Path,
-) -> Outcome:
+) -> Reproduction:
     record = found.record
-    made = project / record.path
+    made = clone.root / record.path
     differing = [] if sha256_folder(made) == record.sha256 else _differing(record, made)
     weights = 0.0
     if differing:
@@ -201,8 +198,8 @@ def _compare(
         weights = weights_distance(work / "recorded", made)
     metrics, worst = 0.0, ""
     if any(out.path == METRICS for stage in stages for out in stage.outs):
-        before = Repository(project).read(record.run_commit, METRICS)
-        after = (project / METRICS).read_bytes()
+        before = clone.git.read(record.run_commit, METRICS)
+        after = (clone.root / METRICS).read_bytes()
         if before != after:
             differing.append(METRICS)
             metrics, worst = metrics_distance(before, after)
@@ -212,7 +209,7 @@ def _compare(
     elif differing or differs:
         word = "within tolerance"
     names = [stage.name for stage in stages]
-    return Outcome(word, found.title, names, weights, metrics, worst, differing, differs)
+    return Reproduction(word, found.title, names, weights, metrics, worst, differing, differs)
 
 
 def _differing(record: Record, made: Path) -> list[str]:

@@ -1,24 +1,24 @@
 """`onestep lineage show`: a model's record as a tree in the terminal."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onestep.core.paths import MODEL, PRODUCTION
 from onestep.provenance import ledger
 from onestep.provenance.record import Item, Record
 from onestep.provenance.store import Found, sources
-from onestep.registry.champion import assignments, champion
-from onestep.vcs.git import Repository
+from onestep.vcs.project import Project
+from onestep.vcs.versions import assignments, in_stage
 
 if TYPE_CHECKING:
     from rich.tree import Tree
 
 
-def tree(root: Path, found: Found) -> "Tree":
+def tree(project: Project, found: Found) -> "Tree":
     """The record as a rich tree: verdict, origin, footage, stages with what they made, metrics, licences."""
     from rich.tree import Tree
 
-    record, repository = found.record, Repository(root)
-    top = Tree(f"[bold]{found.title}[/bold]  {record.path}  sha256 {record.sha256[:12]}  {place(root, found)}")
+    record = found.record
+    top = Tree(f"[bold]{found.title}[/bold]  {record.path}  sha256 {record.sha256[:12]}  {place(project, found)}")
     verdict = top.add(f"verdict [bold]{record.verdict.verdict}[/bold]: {record.verdict.reason}")
     for name, outcome in record.verdict.rules.items():
         verdict.add(f"{outcome}: {name}")
@@ -35,7 +35,7 @@ def tree(root: Path, found: Found) -> "Tree":
     top.add(f"threads {threads or 'not pinned'}; seeds {_pairs(record)}")
     if record.flow_run:
         top.add(f"flow run {record.flow_run}")
-    _add_footage(top, repository, found)
+    _add_footage(top, project, found)
     stages = top.add(f"{len(record.stages)} stages")
     for stage in record.stages:
         branch = stages.add(f"[bold]{stage.name}[/bold]  {stage.cmd or 'imported'}")
@@ -51,15 +51,15 @@ def tree(root: Path, found: Found) -> "Tree":
     return top
 
 
-def place(root: Path, found: Found) -> str:
+def place(project: Project, found: Found) -> str:
     """Where the model stands: in production, promoted once, or not promoted."""
-    now = champion(root)
-    tags = [known.tag for known in assignments(root) if known.commit == found.commit]
+    now = in_stage(project.git, MODEL, PRODUCTION)
+    tags = [known.tag for known in assignments(project.git, MODEL) if known.commit == found.commit]
     if now is not None and now.commit == found.commit:
         return f"in production ({now.tag})"
     if tags:
         return f"was in production ({', '.join(tags)})"
-    moves = ledger.of_kind(ledger.read(Repository(root)), ledger.Promotion)
+    moves = ledger.of_kind(ledger.read(project.git), ledger.Promotion)
     return "promotion cut off" if any(m.run == found.record.run for m in moves) else "not promoted"
 
 
@@ -87,8 +87,8 @@ def number(cell: object) -> str:
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
 
 
-def _add_footage(top: "Tree", repository: Repository, found: Found) -> None:
-    rows = sources(repository, found)
+def _add_footage(top: "Tree", project: Project, found: Found) -> None:
+    rows = sources(project, found)
     if not rows:
         return
     count = {split: sum(len(row["clips"].get(split, [])) for row in rows) for split in ("train", "dev", "test")}

@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from onestep.core.child_environment import KEY_FILE, KEY_TEXT
+from onestep.core.paths import SIGNING_KEY
 from onestep.provenance.private_file import SigningError, close_folder, create_file, read_private
+from onestep.vcs.project import Project
 
-OWN_KEY = ".onestep/signing-key"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 NAMESPACE = "git"
 _ALGORITHM = b"ssh-ed25519"
@@ -129,10 +130,10 @@ def keep_key(path: Path) -> PublicKey | None:
     return public
 
 
-def find_key(root: Path, path: Path | None = None) -> SigningKey | None:
+def find_key(project: Project, path: Path | None = None) -> SigningKey | None:
     """The key to sign with: `path`, `$ONESTEP_SIGNING_KEY` (the key's text), `$ONESTEP_SIGNING_KEY_FILE`, the own key.
 
-    The own key is `.onestep/signing-key` below `root`. Null where there is none of them. Raises `SigningError` where one
+    The own key is `.onestep/signing-key` of the project. Null where there is none of them. Raises `SigningError` where one
     is named and cannot be used.
     """
     if path is not None:
@@ -141,7 +142,7 @@ def find_key(root: Path, path: Path | None = None) -> SigningKey | None:
         return _parse_key(text.replace("\\n", "\n").strip().encode() + b"\n", f"${KEY_TEXT}")
     if name := os.environ.get(KEY_FILE):
         return _read_key(Path(name))
-    own = root / OWN_KEY
+    own = project.root / SIGNING_KEY
     return _read_key(own) if os.path.lexists(own) else None
 
 

@@ -3,15 +3,14 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from onestep.core.paths import MODEL, PRODUCTION, RUNS
 from onestep.provenance.record import Record, RecordError, from_lines, from_statement, paths
 from onestep.provenance.signing import PublicKey, SigningError, unseal
-from onestep.registry.champion import MODEL, champion
 from onestep.vcs.git import GitError, Repository
-
-RUNS = "runs/"
+from onestep.vcs.project import Project
+from onestep.vcs.versions import in_stage
 
 
 class NoRecord(RuntimeError):
@@ -36,14 +35,13 @@ class Found:
         return self.name if "@" in self.name else f"{RUNS}{self.record.run}"
 
 
-def find(root: Path, name: str) -> Found:
+def find(project: Project, name: str) -> Found:
     """The record of a model by name: `onestep` is the champion, else the newest run; or a tag, a run's id, a commit.
 
     Raises `NoRecord` where there is none, `SigningError` or `RecordError` where it cannot be read.
     """
-    repository = Repository(root)
-    where, commit = _resolve(repository, name)
-    found = load(repository, where, commit, name.partition("@")[0].partition("#")[0])
+    where, commit = _resolve(project, name)
+    found = load(project, where, commit, name.partition("@")[0].partition("#")[0])
     if found is None:
         raise NoRecord(
             f"{where} holds no record: it was made before records were, or by hand; onestep record makes one"
@@ -51,11 +49,10 @@ def find(root: Path, name: str) -> Found:
     return found
 
 
-def load(repository: Repository, name: str, commit: str, model: str = MODEL) -> Found | None:
+def load(project: Project, name: str, commit: str, model: str = MODEL) -> Found | None:
     """The record at a commit, null where that holds none. Raises `SigningError`, `RecordError`."""
-    envelope = _read(repository, commit, paths(model)["envelope"]) or _read(
-        repository, commit, paths(MODEL)["envelope"]
-    )
+    places = (paths(model)["envelope"], paths(MODEL)["envelope"])
+    envelope = _read(project.git, commit, places[0]) or _read(project.git, commit, places[1])
     if envelope is None:
         return None
     try:
@@ -66,52 +63,52 @@ def load(repository: Repository, name: str, commit: str, model: str = MODEL) -> 
     return Found(name, commit, record, signer, hashlib.sha256(envelope).hexdigest())
 
 
-def everything(root: Path, model: str = MODEL) -> list[Found]:
+def everything(project: Project, model: str = MODEL) -> list[Found]:
     """One entry per run that has a record, oldest first; registered ones by their version tag."""
-    repository = Repository(root)
     found: dict[str, Found] = {}
-    for name, commit in _names(repository, model):
-        known = load(repository, name, commit, model)
+    for name, commit in _names(project.git, model):
+        known = load(project, name, commit, model)
         if known is not None and known.record.model == model and _is_of_run(known, name):
             found.setdefault(known.record.run, known)
     return sorted(found.values(), key=lambda entry: (entry.record.recorded_at, entry.record.run))
 
 
-def sources(repository: Repository, found: Found) -> list[dict[str, Any]]:
+def sources(project: Project, found: Found) -> list[dict[str, Any]]:
     """The source files that the run's clips came from."""
-    return _rows(repository, found, "sources")
+    return _rows(project, found, "sources")
 
 
-def manifest(repository: Repository, found: Found) -> list[dict[str, Any]]:
+def manifest(project: Project, found: Found) -> list[dict[str, Any]]:
     """Every file that DVC keeps of the run."""
-    return _rows(repository, found, "manifest")
+    return _rows(project, found, "manifest")
 
 
-def _rows(repository: Repository, found: Found, which: str) -> list[dict[str, Any]]:
+def _rows(project: Project, found: Found, which: str) -> list[dict[str, Any]]:
     path = paths(found.record.model)[which]
-    content = _read(repository, found.commit, path)
+    content = _read(project.git, found.commit, path)
     expected = found.record.sources_sha256 if which == "sources" else found.record.manifest_sha256
     if content is None or hashlib.sha256(content).hexdigest() != expected:
         raise RecordError(f"{path} of {found.title} is not the file that the record names: run onestep lineage verify")
     return from_lines(content)
 
 
-def _resolve(repository: Repository, name: str) -> tuple[str, str]:
+def _resolve(project: Project, name: str) -> tuple[str, str]:
+    repository = project.git
     if "@" not in name and "#" not in name:
-        now = champion(repository.root, name)
+        now = in_stage(repository, name, PRODUCTION)
         if now is not None:
             return now.version_tag, now.commit
     for where in (name, f"{RUNS}{name}"):
         commit = repository.resolve(f"refs/tags/{where}^{{commit}}") or repository.branch(where)
         if commit:
             return where, commit
-    runs = everything(repository.root, name)
+    runs = everything(project, name)
     if runs:
         return runs[-1].title, runs[-1].commit
     commit = repository.resolve(f"{name}^{{commit}}")
     if commit:
         return name, commit
-    known = ", ".join(entry.title for entry in everything(repository.root)) or "none yet: onestep record makes one"
+    known = ", ".join(entry.title for entry in everything(project)) or "none yet: onestep record makes one"
     raise NoRecord(f"there is no model, version, run or commit {name!r} here; recorded are {known}")
 
 

@@ -1,6 +1,6 @@
 """`onestep lineage verify`: is what the record says still true? One check after the other, up to the first break.
 
-Each check is one function of one signature: it returns what it looked at, and raises `Broken` that names what is not as
+Each check is one function of one signature: it returns what it looked at, and raises `CheckFailed` that names what is not as
 it was recorded. A check trusts only what those before it have shown.
 """
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onestep.core.paths import SIGNING_KEY
 from onestep.provenance import ledger
-from onestep.provenance.check import Broken, Case
+from onestep.provenance.check import CheckContext, CheckFailed
 from onestep.provenance.check_chain import heads_are_carried, ledger_knows_the_run, tags_name_the_run
 from onestep.provenance.check_files import (
     files_in_git,
@@ -20,11 +21,12 @@ from onestep.provenance.check_files import (
 )
 from onestep.provenance.check_verdict import verdict_comes_out_again
 from onestep.provenance.record import RecordError
-from onestep.provenance.signing import OWN_KEY, PublicKey, SigningError, read_trusted, trusted
+from onestep.provenance.signing import PublicKey, SigningError, read_trusted, trusted
 from onestep.provenance.store import Found, find
-from onestep.registry.champion import ProductionError
-from onestep.vcs.git import GitError, Repository
+from onestep.vcs.git import GitError
 from onestep.vcs.objects import ObjectError, open_objects
+from onestep.vcs.project import Project
+from onestep.vcs.versions import VersionError
 
 PASSED, BROKEN, UNSIGNED, UNKNOWN_SIGNER, OTHER_COPY = 0, 3, 4, 5, 6
 
@@ -40,7 +42,7 @@ class Report:
     summary: str
 
 
-CHECKS: tuple[tuple[str, Callable[[Case], str]], ...] = (
+CHECKS: tuple[tuple[str, Callable[[CheckContext], str]], ...] = (
     ("ledger's heads", heads_are_carried),
     ("ledger's entries", ledger_knows_the_run),
     ("tags", tags_name_the_run),
@@ -52,39 +54,38 @@ CHECKS: tuple[tuple[str, Callable[[Case], str]], ...] = (
 )
 
 BREAKS = (
-    Broken,
+    CheckFailed,
     SigningError,
     RecordError,
     ObjectError,
-    ProductionError,
+    VersionError,
     ledger.LedgerBroken,
     ledger.LedgerMoved,
     GitError,
 )
 
 
-def verify(root: Path, name: str, trust: Path | None = None, copy: bool = True) -> Report:
+def verify(project: Project, name: str, trust: Path | None = None, copy: bool = True) -> Report:
     """Check a model's record against everything that it names.
 
     trust: a file of public keys from outside the repository; without it the machine's own key, where there is one.
     copy: whether to compare the working copy with the record too. Raises `NoRecord` where there is nothing to check.
     """
-    repository = Repository(root)
-    keys = _trusted_keys(repository, trust)
+    keys = _trusted_keys(project, trust)
     passed: list[tuple[str, str]] = []
     check = "record"
     try:
-        found = find(root, name)
+        found = find(project, name)
         passed.append((check, f"run {found.record.run} of {found.record.recorded_at}"))
         check = "signature"
         passed.append((check, _signature(found, keys, demanded=trust is not None)))
         check = "ledger"
-        entries = ledger.read(repository)
+        entries = ledger.read(project.git)
         passed.append((check, f"{len(entries)} entries, chained"))
-        with open_objects(root) as objects:
-            case = Case(repository, found, entries, objects, keys)
+        with open_objects(project) as objects:
+            context = CheckContext(project, found, entries, objects, keys)
             for check, function in CHECKS:
-                passed.append((check, function(case)))
+                passed.append((check, function(context)))
     except BREAKS as error:
         return Report(name, passed, (check, str(error)), BROKEN, f"broken: {check}: {error}")
     if found.signer is None:
@@ -94,32 +95,33 @@ def verify(root: Path, name: str, trust: Path | None = None, copy: bool = True) 
         summary = f"everything fits together, signed by {found.signer.fingerprint}: say whose keys you trust (--trust)"
     else:
         code, summary = PASSED, f"passed: {found.title} is what its record says, signed by {found.signer.fingerprint}"
-    if copy and (differs := working_copy(case)):
+    if copy and (differs := working_copy(context)):
         summary = f"{summary}; but the working copy is not what was recorded: {differs}"
         code = code or OTHER_COPY
     return Report(found.title, passed, None, code, summary)
 
 
-def _trusted_keys(repository: Repository, trust: Path | None) -> Sequence[PublicKey]:
+def _trusted_keys(project: Project, trust: Path | None) -> Sequence[PublicKey]:
     if trust is None:
-        own = repository.root / f"{OWN_KEY}.pub"
+        own = project.root / f"{SIGNING_KEY}.pub"
         return read_trusted(own) if own.is_file() else ()
-    inside = repository.git("ls-files", "--", str(trust.resolve())) if _below(repository, trust) else ""
+    inside = project.git.git("ls-files", "--", str(trust.resolve())) if _below(project, trust) else ""
     if inside:
         raise SigningError(f"{trust} is a file of this repository: whoever can change a record can change it too")
     return read_trusted(trust)
 
 
-def _below(repository: Repository, path: Path) -> bool:
-    top = Path(repository.git("rev-parse", "--show-toplevel")).resolve()
-    return path.resolve().is_relative_to(top)
+def _below(project: Project, path: Path) -> bool:
+    return path.resolve().is_relative_to(project.top.root.resolve())
 
 
 def _signature(found: Found, keys: Sequence[PublicKey], demanded: bool) -> str:
     if found.signer is None:
         if demanded:
-            raise Broken("the record is not signed, and it should be by a trusted key")
+            raise CheckFailed("the record is not signed, and it should be by a trusted key")
         return "none"
     if keys and not trusted(found.signer, keys):
-        raise Broken(f"the record is signed by another key, {found.signer.fingerprint}, which is not a trusted one")
+        raise CheckFailed(
+            f"the record is signed by another key, {found.signer.fingerprint}, which is not a trusted one"
+        )
     return f"by {found.signer.fingerprint}"

@@ -1,31 +1,28 @@
 """`onestep gc`: `dvc gc` that never removes what a registered version or a recorded run needs."""
 
-from pathlib import Path
-
+from onestep.core.paths import RUNS
 from onestep.provenance.record import Record, RecordError
 from onestep.provenance.store import everything, manifest
-from onestep.vcs import graph
-from onestep.vcs.git import Repository
 from onestep.vcs.objects import DIRECTORY, Objects, open_objects
+from onestep.vcs.project import Project
 
 
-class KeepingRefused(RuntimeError):
+class GcRefused(RuntimeError):
     """Nothing was removed; the message says why not."""
 
 
-def collect_garbage(root: Path, cloud: bool = False, dry: bool = False) -> list[str]:
+def collect_garbage(project: Project, cloud: bool = False, dry: bool = False) -> list[str]:
     """Remove from the cache (and, if `cloud`, from the default remote) what nothing needs; the runs that were kept.
 
     Needed is what the working copy, every tag, every branch, every DVC experiment, and every recorded run here or on a
-    remote uses. Raises `KeepingRefused` where a recorded run's commit cannot be read, so that what it needs is unknown.
+    remote uses. Raises `GcRefused` where a recorded run's commit cannot be read, so that what it needs is unknown.
     """
-    repository = Repository(root)
-    runs = everything(root)
+    repository, runs = project.git, everything(project)
     for found in runs:
         if repository.resolve(f"{found.record.run_commit}^{{commit}}") is None:
-            raise KeepingRefused(f"the commit of {found.title} is not here: run git fetch --tags, or remove the run")
-    remote = repository.refs("%(refname)", *repository.on_remotes("runs/"))
-    with graph.open_graph(root) as repo:
+            raise GcRefused(f"the commit of {found.title} is not here: run git fetch --tags, or remove the run")
+    remote = repository.refs("%(refname)", *repository.on_remotes(RUNS))
+    with project.graph() as repo:
         repo.gc(
             workspace=True,
             all_tags=True,
@@ -39,13 +36,13 @@ def collect_garbage(root: Path, cloud: bool = False, dry: bool = False) -> list[
     return [found.title for found in runs]
 
 
-def missing(root: Path) -> dict[str, list[str]]:
+def missing(project: Project) -> dict[str, list[str]]:
     """What registered versions and recorded runs need and neither the cache nor a remote has, by run."""
-    repository, found = Repository(root), {}
-    with open_objects(root) as objects:
-        for run in everything(root):
+    found = {}
+    with open_objects(project) as objects:
+        for run in everything(project):
             try:
-                rows = manifest(repository, run)
+                rows = manifest(project, run)
             except RecordError as error:
                 found[run.title] = [str(error)]
                 continue

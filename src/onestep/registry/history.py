@@ -1,77 +1,73 @@
-"""What was tried before, and how the next try is entered: the ledger's attempts, as a scheduler needs them.
+"""Earlier trials, and how the next one is entered: the ledger as a scheduler needs it.
 
-The ledger is the truth: an attempt names its clips, its settings and its code before its result is seen, and gets one
-verdict. Here an attempt whose run died on the way is taken up again instead of spending another share of alpha, since the
-same inputs and the same noise give the same result.
+A trial names its clips, its settings and its code before its result is seen, and gets one verdict. Here a trial whose run
+died on the way is taken up again instead of spending another share of alpha, since the same inputs and the same noise
+give the same result.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onestep.core.paths import CLIPS, PIN, RUNS
 from onestep.core.storage import write_json
-from onestep.gate.pin import Pin, PinnedChampion, read_pin
+from onestep.data.schema import INDEX
+from onestep.gate.pin import Pin, read_pin
 from onestep.gate.settings import GateSettings
 from onestep.provenance import ledger
-from onestep.provenance.ledger import Attempt, Entry, Promotion, Verdict, of_kind, standing_verdict
-from onestep.registry.champion import CLIPS, INDEX, champion
-from onestep.registry.trials import PIN, next_pin, offer
-from onestep.vcs.git import Repository
-from onestep.vcs.graph import artifact_path
+from onestep.provenance.ledger import Entry, Promotion, Trial, Verdict, of_kind, standing_verdict
+from onestep.registry.champion import champion, pinned_as
+from onestep.registry.trials import next_pin, offer
+from onestep.vcs.project import Project
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One attempt that has its verdict: what it was made of, the verdict that stands, and the run that recorded it."""
+class JudgedTrial:
+    """One trial that has its verdict: the verdict that stands, and the run that recorded it."""
 
-    comparison: int
+    trial: Trial
     verdict: str
     run: str | None
-    data: str | None
-    params: str
-    code: str
 
 
-def tried(entries: Sequence[Entry]) -> list[Tried]:
-    """All attempts with a verdict, newest first."""
+def judged_trials(entries: Sequence[Entry]) -> list[JudgedTrial]:
+    """All trials with a verdict, newest first."""
     runs = {said.comparison: said.run for said in of_kind(entries, Verdict)}
     found = []
-    for attempt in of_kind(entries, Attempt):
-        said = standing_verdict(entries, attempt.comparison)
+    for trial in of_kind(entries, Trial):
+        said = standing_verdict(entries, trial.comparison)
         if said is not None:
-            run = runs.get(attempt.comparison)
-            made_of = (attempt.data, attempt.params, attempt.code)
-            found.append(Tried(attempt.comparison, said.verdict, run, *made_of))
+            found.append(JudgedTrial(trial, said.verdict, runs.get(trial.comparison)))
     return found[::-1]
 
 
 def waiting(entries: Sequence[Entry]) -> str | None:
     """The run of the last comparison, where its verdict is `promote` and it has not been promoted; else null."""
-    last = next(iter(tried(entries)), None)
+    last = next(iter(judged_trials(entries)), None)
     if last is None or last.verdict != "promote" or last.run is None:
         return None
-    newest = [attempt.comparison for attempt in of_kind(entries, Attempt)][-1]
+    newest = [trial.comparison for trial in of_kind(entries, Trial)][-1]
     promoted = {entry.comparison for entry in of_kind(entries, Promotion)}
-    return last.run if last.comparison == newest and last.comparison not in promoted else None
+    comparison = last.trial.comparison
+    return last.run if comparison == newest and comparison not in promoted else None
 
 
-def enter(root: Path, settings: GateSettings, judge: str | None) -> Pin:
-    """Enter the attempt that the working copy is about to make, and pin it; or take up the last one, if it is the same.
+def enter(project: Project, settings: GateSettings, judge: str | None) -> Pin:
+    """Enter the trial that the working copy is about to make, and pin it; or take up the last one, if it is the same.
 
-    Raises `AttemptRefused` without clips, `LedgerMoved` where somebody else was faster.
+    Raises `TrialRefused` without clips, `LedgerMoved` where another run was faster.
     """
-    entries = ledger.read(Repository(root))
-    attempt, pin = next_pin(root, entries, settings, judge)
+    entries = ledger.read(project.git)
+    trial, pin = next_pin(project, entries, settings, judge)
     last = entries[-1].content if entries else None
-    if not isinstance(last, Attempt) or _made_of(last) != _made_of(attempt):
-        offered = offer(root, settings, judge)
+    if not isinstance(last, Trial) or last.question != trial.question:
+        offered = offer(project, settings, judge)
         assert offered is not None  # it was not asked to look whether anything changed
         return offered
-    before = [earlier.data for earlier in of_kind(entries[:-1], Attempt)]
+    before = [earlier.data for earlier in of_kind(entries[:-1], Trial)]
     again = {
         "ledger": ledger.head_of(entries),
         "comparison": last.comparison,
@@ -80,43 +76,36 @@ def enter(root: Path, settings: GateSettings, judge: str | None) -> Pin:
         "last_data": before[-1] if before else None,
     }
     pin = pin.model_copy(update=again)
-    write_json(root / PIN, pin.content())
+    write_json(project.root / PIN, pin.content())
     return pin
 
 
-def pin_champion(root: Path) -> bool:
+def pin_champion(project: Project) -> bool:
     """Pin the model in production, where the file pins another: its merge was delayed. True where it had to be."""
-    now = champion(root)
-    pinned = PinnedChampion(tag=now.version_tag, sha256=now.sha256) if now else None
-    pin = read_pin(root / PIN)
+    pinned = pinned_as(champion(project))
+    pin = read_pin(project.root / PIN)
     if pin.champion == pinned:
         return False
-    write_json(root / PIN, pin.model_copy(update={"champion": pinned}).content())
+    write_json(project.root / PIN, pin.model_copy(update={"champion": pinned}).content())
     return True
 
 
-def clips_of_last_attempt(root: Path, found: Sequence[Tried]) -> "pd.DataFrame | None":
-    """The index of the clips that the newest recorded attempt learned from, else the champion's; null without either."""
-    repository = Repository(root)
-    commits = [commit for each in found if each.run and (commit := repository.branch(f"runs/{each.run}"))]
-    now = champion(root)
+def clips_of_last_trial(project: Project, found: Sequence[JudgedTrial]) -> "pd.DataFrame | None":
+    """The index of the clips that the newest recorded trial learned from, else the champion's; null without either."""
+    commits = [commit for each in found if each.run and (commit := project.git.branch(f"{RUNS}{each.run}"))]
+    now = champion(project)
     if not commits and now is not None:
         commits = [now.commit]
-    return clips_at(root, commits[0]) if commits else None
+    return clips_at(project, commits[0]) if commits else None
 
 
-def clips_at(root: Path, revision: str) -> "pd.DataFrame | None":
+def clips_at(project: Project, revision: str) -> "pd.DataFrame | None":
     """The index of the clips at a revision, from cache or remote; null where neither has it."""
     import pandas as pd
-    from dvc.api import DVCFileSystem
 
-    path = f"{artifact_path(Repository(root), CLIPS, revision)}/{INDEX}"
+    path = f"{project.artifact(CLIPS, revision)}/{INDEX}"
     try:
-        with DVCFileSystem(str(root), rev=revision).open(path, "rb") as file:
+        with project.files_at(revision).open(path, "rb") as file:
             return pd.read_parquet(file)
     except Exception:  # every kind of cache and remote fails in its own way
         return None
-
-
-def _made_of(attempt: Attempt) -> tuple[str | None, ...]:
-    return attempt.data, attempt.params, attempt.code, attempt.champion

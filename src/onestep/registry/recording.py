@@ -10,26 +10,24 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+from onestep.core.paths import CLIPS, GRAPH, LOCK, METRICS, MODEL, PIN, RUNS, VERDICT
 from onestep.core.redaction import SafeError
 from onestep.core.storage import sha256_file, sha256_folder
 from onestep.gate.pin import Pin, read_pin
-from onestep.gate.verdict import VERDICT, read_verdict
+from onestep.gate.verdict import read_verdict
 from onestep.provenance import ledger
-from onestep.provenance.collect import Run, collect
+from onestep.provenance.collect import RunCommits, collect
 from onestep.provenance.ledger import Content, Entry, Promotion, Rollback, Verdict
 from onestep.provenance.record import Record, paths, to_statement
 from onestep.provenance.signing import PublicKey, SigningKey, seal
 from onestep.provenance.store import Found, load
-from onestep.registry.champion import CLIPS, MODEL
-from onestep.registry.trials import PIN, due
+from onestep.registry.trials import due
 from onestep.vcs import graph
 from onestep.vcs.git import RefUpdate, Repository
+from onestep.vcs.project import Project
 from onestep.vcs.transaction import move
-
-METRICS = "reports/metrics.json"
 
 
 class NotReproduced(SafeError):
@@ -40,7 +38,7 @@ class NotReproduced(SafeError):
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a project keeps the reports that a record is made from, relative to its root."""
+    """Where a project has the reports that a record is made from, relative to its root."""
 
     verdict: str = VERDICT
     metrics: str = METRICS
@@ -61,7 +59,7 @@ class Candidate:
     @property
     def branch(self) -> str:
         """The branch that the run is recorded on."""
-        return f"runs/{self.run}"
+        return f"{RUNS}{self.run}"
 
 
 @dataclass(frozen=True)
@@ -91,21 +89,25 @@ class Recorded:
 
 
 def record(
-    root: Path, key: SigningKey | None, files: Sources | None = None, push: bool = True, flow_run: str | None = None
+    project: Project,
+    key: SigningKey | None,
+    files: Sources | None = None,
+    push: bool = True,
+    flow_run: str | None = None,
 ) -> Recorded:
-    """Record the finished run of the working copy at `root`, whatever its verdict; a second time changes nothing.
+    """Record the finished run of the working copy, whatever its verdict; a second time changes nothing.
 
     Data goes to the default DVC remote, where there is one, before any ref names it. Raises `NotReproduced` where the
-    working copy is not the run's, `AttemptRefused` where the comparison belongs to another candidate, `LedgerMoved`
-    where somebody else wrote meanwhile.
+    working copy is not the run's, `TrialRefused` where the comparison belongs to another candidate, `LedgerMoved`
+    where another process wrote meanwhile.
     """
-    repository, files = Repository(root), files or Sources()
-    candidate = finished(root, files)
+    repository, files = project.git, files or Sources()
+    candidate = finished(project, files)
     entries = ledger.read(repository)
     moment = now()
-    prepared = prepare(repository, candidate, entries, key, files, moment, flow_run)
+    prepared = prepare(project, candidate, entries, key, files, moment, flow_run)
     candidate = prepared.candidate
-    pushed = graph.push(root) if push and prepared.new else False
+    pushed = graph.push(project) if push and prepared.new else False
     if prepared.new or prepared.entries:
         updates = [branch_update(repository, prepared.candidate.branch, prepared.commit)] if prepared.new else []
         if prepared.entries:
@@ -116,24 +118,23 @@ def record(
     return Recorded(candidate.run, candidate.branch, prepared.commit, said, prepared.signer, pushed, prepared.new)
 
 
-def finished(root: Path, files: Sources) -> Candidate:
+def finished(project: Project, files: Sources) -> Candidate:
     """The finished run in the working copy; raises `NotReproduced` where `dvc.lock` is not about it."""
-    repository = Repository(root)
-    verdict = read_verdict(root, files.verdict)
-    if found := graph.changes(root):
-        raise NotReproduced(f"{graph.LOCK} does not match the working copy: {'; '.join(found)}; run dvc repro first")
-    graph.artifact_path(repository, CLIPS)  # later runs compare their clips with these: refuse now, not then
-    sha256 = sha256_folder(root / graph.artifact_path(repository, MODEL))
-    head = repository.head()
-    tree = repository.tree(head, graph.kept_in_git(root))
-    _require_recorded(repository, tree, (graph.GRAPH, graph.LOCK, files.verdict, files.metrics))
+    verdict = read_verdict(project.root / files.verdict)
+    if found := graph.changes(project):
+        raise NotReproduced(f"{LOCK} does not match the working copy: {'; '.join(found)}; run dvc repro first")
+    project.artifact(CLIPS)  # later runs compare their clips with these: refuse now, not then
+    sha256 = sha256_folder(project.root / project.artifact(MODEL))
+    head = project.git.head()
+    tree = project.git.tree(head, graph.kept_in_git(project))
+    _require_recorded(project.git, tree, (GRAPH, LOCK, files.verdict, files.metrics))
     run = hashlib.sha256(f"{head}\n{tree}\n".encode()).hexdigest()[:12]
-    pin, verdict_sha256 = read_pin(root / PIN), sha256_file(root / files.verdict)
+    pin, verdict_sha256 = read_pin(project.root / PIN), sha256_file(project.root / files.verdict)
     return Candidate(run, head, tree, sha256, verdict, verdict_sha256, pin)
 
 
 def prepare(
-    repository: Repository,
+    project: Project,
     candidate: Candidate,
     entries: Sequence[Entry],
     key: SigningKey | None,
@@ -145,9 +146,10 @@ def prepare(
 
     moment: UTC, ISO 8601, of the ledger's entries; they are in the result, and must be appended with the record.
     """
-    candidate, known = _known(repository, candidate, entries)
+    repository = project.git
+    candidate, known = _known(project, candidate, entries)
     cut_off = known is not None and cut_off_promotion(entries, known.envelope_sha256) is not None
-    contents = () if cut_off else tuple(due(repository.root, entries, candidate.run, files.verdict))
+    contents = () if cut_off else tuple(due(project, entries, candidate.run, files.verdict))
     if known is not None and _can_stand(known, entries, key):
         return Prepared(candidate, known.commit, known.record, known.signer, known.envelope_sha256, contents, False)
     head = ledger.head_of(entries)
@@ -158,8 +160,8 @@ def prepare(
     else:
         message = f"Run {candidate.run}\n\nsha256: {candidate.sha256}\n"
         commit = repository.commit(candidate.tree, candidate.head, message)
-    run = Run(candidate.run, candidate.head, commit)
-    collected = collect(repository.root, run, MODEL, files.verdict, files.metrics, head, moment, flow_run)
+    run = RunCommits(candidate.run, candidate.head, commit)
+    collected = collect(project, run, MODEL, files.verdict, files.metrics, head, moment, flow_run)
     envelope = seal(to_statement(collected.record), key)
     parent = known.commit if known else commit
     tree, where = parent, paths(MODEL)
@@ -193,22 +195,22 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _known(repository: Repository, candidate: Candidate, entries: Sequence[Entry]) -> tuple[Candidate, Found | None]:
+def _known(project: Project, candidate: Candidate, entries: Sequence[Entry]) -> tuple[Candidate, Found | None]:
     """The record of this very run, where there is one; under the id it was recorded with, if only the commit below differs."""
-    if found := _recorded_on(repository, candidate.run):
+    if found := _recorded_on(project, candidate.run):
         return candidate, found
     for judged in ledger.of_kind(entries, Verdict):
         same = (judged.verdict_sha256, judged.model_sha256) == (candidate.verdict_sha256, candidate.sha256)
-        if not same or judged.run is None or (found := _recorded_on(repository, judged.run)) is None:
+        if not same or judged.run is None or (found := _recorded_on(project, judged.run)) is None:
             continue
-        if found.record.in_git.get(graph.LOCK) == sha256_file(repository.root / graph.LOCK):
+        if found.record.in_git.get(LOCK) == sha256_file(project.root / LOCK):
             return replace(candidate, run=judged.run, head=found.record.source_commit), found
     return candidate, None
 
 
-def _recorded_on(repository: Repository, run: str) -> Found | None:
+def _recorded_on(project: Project, run: str) -> Found | None:
     """The newest record on the run's branch; commits after it only move the pin."""
-    name = f"runs/{run}"
+    name, repository = f"{RUNS}{run}", project.git
     tip = repository.branch(name)
     if tip is None:
         return None
@@ -216,7 +218,7 @@ def _recorded_on(repository: Repository, run: str) -> Found | None:
     for commit in repository.git("rev-list", "--first-parent", "--max-count=20", tip).split():
         blob = repository.resolve(f"{commit}:{path}")
         if blob is not None and blob != repository.resolve(f"{commit}^:{path}"):
-            found = load(repository, name, commit)
+            found = load(project, name, commit)
             return found if found is not None and found.record.run == run else None
     return None
 

@@ -89,15 +89,15 @@ _KNOWN = (
 _FULL = re.compile(r"No space left on device|Disk quota exceeded")
 
 
-def failure(root: Path, arguments: Sequence[str], code: int, said: str) -> GitError:
+def failure(folder: Path, arguments: Sequence[str], code: int, said: str) -> GitError:
     """The error of a git command that ended with a code other than 0; said: its standard error."""
-    error = _explained(root, arguments, code, said.strip())
+    error = _explained(folder, arguments, code, said.strip())
     error.code = code
     return error
 
 
-def _explained(root: Path, arguments: Sequence[str], code: int, said: str) -> GitError:
-    where = f"git {' '.join(_words(arguments)[:3])} in {root}"
+def _explained(folder: Path, arguments: Sequence[str], code: int, said: str) -> GitError:
+    where = f"git {' '.join(_words(arguments)[:3])} in {folder}"
     if _FULL.search(said):
         error = GitError(f"{where}: no space is left on the device: make room, then do the same again")
         error.exit_code = _MACHINE
@@ -106,7 +106,7 @@ def _explained(root: Path, arguments: Sequence[str], code: int, said: str) -> Gi
         for pattern, sentence in table:
             if found := re.search(pattern, said, flags=re.MULTILINE):
                 named = next((group for group in found.groups() if group), "")
-                text = sentence.format(named, root=root, all=found.group(0).strip(), shallow=_shallow(root))
+                text = sentence.format(named, root=folder, all=found.group(0).strip(), shallow=_shallow(folder))
                 return kind(text if kind is GitUnusable else f"{where}: {text}")
     if said.startswith("usage: ") or "unknown option" in said or "is not a git command" in said:
         needs = ".".join(map(str, GIT))
@@ -114,10 +114,10 @@ def _explained(root: Path, arguments: Sequence[str], code: int, said: str) -> Gi
     return GitError(f"{where}: {said or f'exit code {code}'}")
 
 
-def not_started(root: Path, error: OSError) -> GitError:
+def not_started(folder: Path, error: OSError) -> GitError:
     """The error of a git that could not be started."""
-    if not root.is_dir():
-        return GitUnusable(f"{root} is not a folder, so git cannot work there")
+    if not folder.is_dir():
+        return GitUnusable(f"{folder} is not a folder, so git cannot work there")
     if isinstance(error, FileNotFoundError):
         return GitUnusable("git is not installed, or not on the PATH: install git (apt install git, brew install git)")
     return GitUnusable(f"git cannot be started: {error.strerror or error}")
@@ -160,8 +160,8 @@ def _words(arguments: Sequence[str]) -> list[str]:
     return words
 
 
-def _shallow(root: Path) -> str:
-    for folder in (root, *root.resolve().parents):
-        if (folder / ".git" / "shallow").is_file():
+def _shallow(folder: Path) -> str:
+    for above in (folder, *folder.resolve().parents):
+        if (above / ".git" / "shallow").is_file():
             return ": this is a shallow clone, run git fetch --unshallow"
     return ": run git fetch --tags, or git fsck --full where that does not help"

@@ -1,29 +1,17 @@
-"""What `dvc.yaml` says, read through DVC: stages and their order, artifacts by name, and what git keeps of a run."""
+"""What `dvc.yaml` says, read through DVC: stages and their order, what changed, and what git keeps of a run."""
 
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from onestep.core.redaction import SafeError
-from onestep.core.yaml_files import YamlError, parse_yaml, read_yaml, short
-from onestep.vcs.git import GitError, Repository
+from onestep.core.paths import GRAPH, LOCK
+from onestep.core.yaml_files import short
+from onestep.vcs.project import MOST_SAID, GraphError, Project
 from onestep.vcs.rwlock import mend_rwlock
-
-if TYPE_CHECKING:
-    from dvc.repo import Repo
-
-GRAPH = "dvc.yaml"
-LOCK = "dvc.lock"
-_MOST_SAID = 400  # characters of what DVC says
-
-
-class GraphError(SafeError):
-    """The graph cannot be read, or lacks something that was asked for; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -40,54 +28,19 @@ class PlannedStage:
     meta: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
-@contextmanager
-def open_graph(root: Path) -> Iterator["Repo"]:
-    """The DVC repository at `root`; raises `GraphError` when there is none, and for all that DVC refuses of it."""
-    from dvc.exceptions import DvcException, NotDvcRepoError
-    from dvc.repo import Repo
+@dataclass(frozen=True)
+class Inputs:
+    """What stages are given that no stage makes: their commands by name, files, and keys of settings by file.
 
-    mend_rwlock(root)
-    try:
-        with Repo(str(root)) as repo:
-            yield repo
-    except NotDvcRepoError as error:
-        raise GraphError(f"{root} is not a DVC project: run from the folder that holds {GRAPH}") from error
-    except (DvcException, UnicodeDecodeError) as error:
-        raise GraphError(_refused(root, error)) from error
+    Folders are data and not among the files; the keys are null where a whole file of settings is read.
+    """
+
+    commands: dict[str, str]
+    files: tuple[str, ...]
+    settings: dict[str, tuple[str, ...] | None]
 
 
-def _refused(root: Path, error: Exception) -> str:
-    """What DVC says of a graph, lock or setting, in one line with the file; where such a file is no YAML, the line of it."""
-    for name in (".dvc/config", ".dvc/config.local", ".dvcignore"):
-        if (root / name).is_file() and (fault := _unreadable(root / name)):
-            whole = "or remove it" if name.endswith(".local") else f"or take the committed one: git checkout -- {name}"
-            return f"{root / name} cannot be read by DVC ({fault}): mend it, {whole}"
-    if (root / LOCK).is_file() and not (root / LOCK).stat().st_size:
-        return f"{root / LOCK} is empty, left so by a kill or a full disk: git checkout -- {LOCK}, or remove it and run dvc repro"
-    for path in (root / GRAPH, root / LOCK):
-        try:
-            if path.exists():
-                read_yaml(path)
-        except YamlError as broken:
-            return str(broken)
-    return short(f"{error}: {error.exc}" if hasattr(error, "exc") else str(error), _MOST_SAID)
-
-
-def _unreadable(path: Path) -> str | None:
-    """Why a file of DVC's settings cannot be read, in one line; null where it can."""
-    from configobj import ConfigObj, ConfigObjError
-
-    try:
-        if path.name == ".dvcignore":
-            path.read_text(encoding="utf-8")
-        else:
-            ConfigObj(str(path), encoding="utf-8")
-    except (ConfigObjError, UnicodeDecodeError, OSError) as error:
-        return short(str(error), _MOST_SAID)
-    return None
-
-
-def plan(root: Path) -> list[PlannedStage]:
+def plan(project: Project) -> list[PlannedStage]:
     """All stages with a command, in the order in which `dvc repro` would run them, also before any has run.
 
     Raises `GraphError` when a stage needs a file that neither exists nor is made by a stage that will run.
@@ -95,8 +48,8 @@ def plan(root: Path) -> list[PlannedStage]:
     from dvc.repo.reproduce import get_active_graph, plan_repro
     from dvc.stage import PipelineStage
 
-    changed, impossible = _changed_stages(root)
-    with open_graph(root) as repo:
+    changed, impossible = _changed_stages(project)
+    with project.graph() as repo:
         graph = get_active_graph(repo.index.graph)
         stages = [s for s in plan_repro(graph) if isinstance(s, PipelineStage) and s.cmd is not None]
         affected: set[Any] = set()
@@ -108,7 +61,7 @@ def plan(root: Path) -> list[PlannedStage]:
             needs = tuple(_address(s, Path(repo.root_dir)) for s in graph.successors(stage) if s.cmd is not None)
             planned.append(PlannedStage(name, name in changed, stage in affected, needs, dict(stage.meta or {})))
             if name in impossible and stage not in affected:
-                raise GraphError(f"dvc repro --dry failed in {root}: {impossible[name]}")
+                raise GraphError(f"dvc repro --dry failed in {project.root}: {impossible[name]}")
     return planned
 
 
@@ -130,25 +83,9 @@ def depending_on(planned: Sequence[PlannedStage], path_owner: str) -> list[Plann
     return [stage for stage in planned if stage.name in reached and stage.name != path_owner]
 
 
-def artifact_path(repository: Repository, name: str, revision: str | None = None) -> str:
-    """The path of an entry of the graph's `artifacts:` section, in the working copy or at a revision.
-
-    Raises `GraphError` when the section has no such entry.
-    """
-    where = f"{GRAPH} at {revision}" if revision else GRAPH
-    try:
-        text = repository.read(revision, GRAPH) if revision else (repository.root / GRAPH).read_bytes()
-        path = parse_yaml(text, where)["artifacts"][name]["path"]
-    except (GitError, OSError, KeyError, TypeError) as error:
-        raise GraphError(f"{where} has no artifact {name!r}: add it to the section `artifacts:`") from error
-    except YamlError as error:
-        raise GraphError(str(error)) from error
-    return str(path)
-
-
-def changes(root: Path) -> list[str]:
+def changes(project: Project) -> list[str]:
     """What differs between the working copy and `dvc.lock`, one phrase each; empty when a run is complete."""
-    with open_graph(root) as repo:
+    with project.graph() as repo:
         found_by_dvc = {target: detail for target, detail in repo.status().items() if not _only_news(detail)}
         status = {target.rsplit(f"{GRAPH}:", 1)[-1]: detail for target, detail in found_by_dvc.items()}
         missing = [str(out) for out in repo.index.outs if out.use_cache and out.changed_cache()]
@@ -156,13 +93,13 @@ def changes(root: Path) -> list[str]:
     return found + [f"{path} (not in the cache: run `dvc commit`)" for path in sorted(missing) if not found]
 
 
-def kept_in_git(root: Path) -> list[str]:
-    """The files and folders of a run that git keeps, relative to `root`.
+def kept_in_git(project: Project) -> list[str]:
+    """The files and folders of a run that git keeps, relative to the project's root.
 
     These are the graph, its lock and parameters, DVC's configuration and ignore files, and every dependency and output
     of a stage whose bytes DVC does not keep itself.
     """
-    with open_graph(root) as repo:
+    with project.graph() as repo:
         top = Path(repo.root_dir)
         outs, deps = list(repo.index.outs), list(repo.index.deps)
         local = [item for item in (*outs, *deps) if item.is_in_repo]
@@ -175,23 +112,35 @@ def kept_in_git(root: Path) -> list[str]:
     return sorted(path.relative_to(top).as_posix() for path in paths if path.exists())
 
 
-def code_files(root: Path) -> list[str]:
-    """The files that stages depend on and no stage makes, and the graph itself, relative to `root`: code and its lock.
+def inputs_of(project: Project, output: str) -> Inputs:
+    """What the stage that makes an output, and all stages that it needs, are given from outside the graph.
 
-    Folders are data, settings are read through their own keys: neither is here, nor is a file in a folder that is made.
+    Raises `GraphError` when no stage makes the output.
     """
-    with open_graph(root) as repo:
+    with project.graph() as repo:
         top = Path(repo.root_dir)
+        maker = next((out.stage for out in repo.index.outs if Path(out.fs_path) == top / output), None)
+        if maker is None:
+            raise GraphError(f"no stage of {GRAPH} makes {output}")
+        stages = _with_all_that_it_needs(repo.index.graph, maker)
         made = [Path(out.fs_path) for out in repo.index.outs]
-        deps = {Path(d.fs_path) for d in repo.index.deps if d.is_in_repo and not isinstance(d, _settings())}
-        graphs = {Path(stage.path) for stage in repo.index.stages if Path(stage.path).name == GRAPH}
-    paths = {path for path in deps if not _inside(path, made)} | graphs
-    return sorted(path.relative_to(top).as_posix() for path in paths if path.is_file())
+        commands = {_address(stage, top): _joined(stage.cmd) for stage in stages if getattr(stage, "cmd", None)}
+        deps = [dep for stage in stages for dep in stage.deps if dep.is_in_repo]
+        files = {Path(dep.fs_path) for dep in deps if not isinstance(dep, _settings())}
+        settings: dict[str, set[str] | None] = {}
+        for dep in deps:
+            if isinstance(dep, _settings()):
+                path = Path(dep.fs_path).relative_to(top).as_posix()
+                known = settings.get(path, set())
+                settings[path] = None if known is None or not dep.params else known | set(dep.params)
+    found = sorted(path.relative_to(top).as_posix() for path in files if path.is_file() and not _inside(path, made))
+    keys = {path: None if names is None else tuple(sorted(names)) for path, names in sorted(settings.items())}
+    return Inputs(dict(sorted(commands.items())), tuple(found), keys)
 
 
-def push(root: Path) -> bool:
+def push(project: Project) -> bool:
     """Copy the run's data to the default remote; false when the project has none. Raises `GraphError`."""
-    with open_graph(root) as repo:
+    with project.graph() as repo:
         if not repo.config["core"].get("remote"):
             return False
         try:
@@ -208,18 +157,32 @@ def _settings() -> type[Any]:
     return kind
 
 
+def _with_all_that_it_needs(graph: Any, stage: Any) -> list[Any]:
+    found, waiting = [stage], [stage]
+    while waiting:
+        for needed in graph.successors(waiting.pop()):
+            if needed not in found:
+                found.append(needed)
+                waiting.append(needed)
+    return found
+
+
+def _joined(command: str | list[str]) -> str:
+    return command if isinstance(command, str) else " && ".join(command)
+
+
 def _address(stage: Any, top: Path) -> str:
     """How `dvc repro` names a stage from the top, wherever this process stands."""
     folder = Path(stage.path).parent.relative_to(top).as_posix()
     return str(stage.name) if folder == "." else f"{folder}/{GRAPH}:{stage.name}"
 
 
-def _changed_stages(root: Path) -> tuple[set[str], dict[str, str]]:
+def _changed_stages(project: Project) -> tuple[set[str], dict[str, str]]:
     """Stages that would run; and those that cannot be judged yet, with DVC's reason: mostly what they need is not made."""
-    mend_rwlock(root)
+    mend_rwlock(project.root)
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro", "--dry", "--keep-going"],
-        cwd=root,
+        cwd=project.root,
         capture_output=True,
         text=True,
         check=False,
@@ -230,7 +193,7 @@ def _changed_stages(root: Path) -> tuple[set[str], dict[str, str]]:
         (name for line in failed for name in re.findall(r"'([^']+)'", line)), done.stderr.strip()
     )
     if done.returncode and not impossible:
-        raise GraphError(f"dvc repro --dry failed in {root}: {short(done.stderr, _MOST_SAID)}")
+        raise GraphError(f"dvc repro --dry failed in {project.root}: {short(done.stderr, MOST_SAID)}")
     return changed, impossible
 
 

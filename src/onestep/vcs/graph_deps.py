@@ -4,15 +4,15 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from onestep.core.disk import replacing
+from onestep.core.paths import CODE, CONSTRAINTS, GRAPH
 from onestep.core.yaml_files import parse_document
-from onestep.vcs.graph import GraphError
+from onestep.vcs.project import GraphError, Project
 
 WIDTH = 120  # characters of a line
-LOCK_OF_LIBRARIES = "constraints.txt"  # the versions of everything that the code imports
 
 CodeOf = Callable[[list[str]], Iterable[str] | None]
 
@@ -46,7 +46,7 @@ def _edit(text: str, stage: str, body: Any, code: Sequence[str]) -> tuple[int, i
     start = deps.start_mark.index
     end = start + len(text[start : deps.end_mark.index].rstrip())
     if re.search(r"(^|\s)#", text[start:end]):
-        raise GraphError(f"dvc.yaml: a comment stands inside the deps of {stage}: put it above the stage")
+        raise GraphError(f"{GRAPH}: a comment stands inside the deps of {stage}: put it above the stage")
     data = [
         text[item.start_mark.index : item.end_mark.index].strip() for item in deps.value if not _is_code(item.value)
     ]
@@ -55,12 +55,12 @@ def _edit(text: str, stage: str, body: Any, code: Sequence[str]) -> tuple[int, i
 
 
 def _is_code(path: Any) -> bool:
-    return isinstance(path, str) and (path.startswith("src/") or path == LOCK_OF_LIBRARIES)
+    return isinstance(path, str) and (path.startswith(f"{CODE}/") or path == CONSTRAINTS)
 
 
 def _listed(data: Sequence[str], code: Sequence[str], indent: str) -> str:
     """The list in lines: data and the lock after the bracket, then the code, each room on lines of its own."""
-    first = _wrapped([*data, LOCK_OF_LIBRARIES], WIDTH - len(indent) - len("deps: [,"))
+    first = _wrapped([*data, CONSTRAINTS], WIDTH - len(indent) - len("deps: [,"))
     rooms = [list(files) for _, files in groupby(sorted(code), _room)]
     rest = [line for room in rooms for line in _wrapped(room, WIDTH - len(indent) - len("  ,"))]
     return "[" + f",\n{indent}  ".join([*first, *rest]) + "]"
@@ -95,9 +95,9 @@ def _entry(node: Any, key: str) -> Any:
     return next((value for name, value in pairs if name.value == key), None)
 
 
-def sync(root: Path, code_of: CodeOf, write: bool) -> list[str]:
-    """Write the code of every stage into `dvc.yaml` at `root`; the stages whose deps were not as they should be."""
-    path = root / "dvc.yaml"
+def sync(project: Project, code_of: CodeOf, write: bool) -> list[str]:
+    """Write the code of every stage into `dvc.yaml`; the stages whose deps were not as they should be."""
+    path = project.root / GRAPH
     before = path.read_text(encoding="utf-8")
     after = with_code(before, code_of, str(path))
     if write and after != before:
@@ -111,7 +111,7 @@ def _changed(before: str, after: str) -> list[str]:
     if before == after:
         return []
     was, now = (
-        {name: _deps(stage) for name, stage in parse_document(text, "dvc.yaml").content["stages"].items()}
+        {name: _deps(stage) for name, stage in parse_document(text, GRAPH).content["stages"].items()}
         for text in (before, after)
     )
     return [name for name in now if now[name] != was[name]] or list(now)

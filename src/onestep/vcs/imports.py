@@ -1,17 +1,17 @@
-"""Footage that others put somewhere: an import is frozen until somebody asks, and here a run asks."""
+"""Footage that others put somewhere: an import is frozen until it is updated, and a run updates it here."""
 
 from pathlib import Path
 
-from onestep.vcs.graph import GraphError, open_graph
+from onestep.vcs.project import GraphError, Project
 
 
-def update_imports(root: Path) -> list[str]:
+def update_imports(project: Project) -> list[str]:
     """Look at every import's source (`dvc update`) and return the paths whose content moved; none without imports.
 
     Raises `GraphError` where a source cannot be read.
     """
     moved = []
-    with open_graph(root) as repo:
+    with project.graph() as repo:
         for stage in [stage for stage in repo.index.stages if stage.is_import]:
             before = [str(out.hash_info) for out in stage.outs]
             try:

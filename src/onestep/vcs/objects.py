@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from onestep.core.redaction import SafeError
 from onestep.core.storage import CHUNK_BYTES
-from onestep.vcs.graph import open_graph
+from onestep.vcs.project import Project
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -107,9 +107,9 @@ class Objects:
 
 
 @contextmanager
-def open_objects(root: Path) -> Iterator[Objects]:
-    """The cache and the remotes of the project at `root`; raises `GraphError` when it is no DVC project."""
-    with open_graph(root) as repo:
+def open_objects(project: Project) -> Iterator[Objects]:
+    """The cache and the remotes of a project; raises `GraphError` when it is no DVC project."""
+    with project.graph() as repo:
         yield Objects(_places(repo))
 
 

@@ -15,22 +15,22 @@ from typing import Any
 NAME = "rwlock"
 
 
-def mend_rwlock(root: Path) -> str | None:
-    """Remove the lock table of the DVC project at or above `root` where it is damaged, or what dead processes hold in it.
+def mend_rwlock(folder: Path) -> str | None:
+    """Remove the lock table of the DVC project at or above a folder where it is damaged, or what dead processes hold in it.
 
     Returns what was done in one sentence, null where nothing was to do, or a DVC process of this project may still need it.
     """
-    folder = _tmp_folder(root)
-    if folder is None or not (folder / NAME).is_file():
+    temporary = _tmp_folder(folder)
+    if temporary is None or not (temporary / NAME).is_file():
         return None
-    path = folder / NAME
+    path = temporary / NAME
     if (stale := _stale(path)) is None:
         return None
-    if holders := list(_dvc_processes(folder.parents[1])):
+    if holders := list(_dvc_processes(temporary.parents[1])):
         return (
             None if stale else f"{path} is damaged, and process {holders[0]} may still use it: wait for it, or end it"
         )
-    with _guarded(folder) as free:
+    with _guarded(temporary) as free:
         if not free or _stale(path) is None:
             return None
         path.unlink(missing_ok=True)
@@ -39,9 +39,9 @@ def mend_rwlock(root: Path) -> str | None:
     return f"{path} was left damaged by a kill or a full disk, and was removed: no DVC process uses this project"
 
 
-def _tmp_folder(root: Path) -> Path | None:
-    here = root.resolve()
-    return next((folder / ".dvc" / "tmp" for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), None)
+def _tmp_folder(folder: Path) -> Path | None:
+    here = folder.resolve()
+    return next((above / ".dvc" / "tmp" for above in (here, *here.parents) if (above / ".dvc").is_dir()), None)
 
 
 def _stale(path: Path) -> list[int] | None:
@@ -74,13 +74,13 @@ def _is_dvc(number: int) -> bool:
         return True
 
 
-def _dvc_processes(project: Path) -> Iterator[int]:
+def _dvc_processes(top: Path) -> Iterator[int]:
     """Other living processes of DVC that work at or below a folder; those of other people cannot be asked and do not count."""
     import psutil
 
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and Path(process.cwd()).is_relative_to(project):
+            if process.pid != os.getpid() and Path(process.cwd()).is_relative_to(top):
                 words = [Path(word).name for word in process.cmdline()[:4]]
                 if {"dvc", "onestep"} & set(words):
                     yield process.pid

@@ -86,9 +86,9 @@ def disk(root: Path) -> Iterator[CheckResult]:
 def links(root: Path) -> Iterator[CheckResult]:
     """Cache and clones share a file system, so that clones cost no space."""
     from onestep.nightly.workspace import FOLDER, cache_folder
-    from onestep.vcs.graph import open_graph
+    from onestep.vcs.project import Project
 
-    with open_graph(root) as repo:
+    with Project(root).graph() as repo:
         cache = cache_folder(repo)
     runs = root / FOLDER
     cache.mkdir(parents=True, exist_ok=True)

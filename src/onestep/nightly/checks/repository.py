@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onestep.nightly.checks.result import CheckResult, Status, output_of
 from onestep.vcs.git import GitError, Repository
+from onestep.vcs.project import Project
 
 
 def git(root: Path) -> Iterator[CheckResult]:
@@ -21,7 +22,7 @@ def git(root: Path) -> Iterator[CheckResult]:
     )
     if not version:
         return
-    repository = Repository(root)
+    repository = Project(root).git
     try:
         commit = repository.resolve("HEAD^{commit}")
     except GitError as error:
@@ -88,9 +89,7 @@ def rwlock(root: Path) -> Iterator[CheckResult]:
 
 def remote(root: Path) -> Iterator[CheckResult]:
     """The default DVC remote can be written to."""
-    from onestep.vcs.graph import open_graph
-
-    with open_graph(root) as repo:
+    with Project(root).graph() as repo:
         name = repo.config["core"].get("remote")
         if not name:
             remedy = "dvc remote add --default storage s3://… ; until then only this machine's cache holds the models"
@@ -116,7 +115,7 @@ def keys(root: Path) -> Iterator[CheckResult]:
 
     remedy = f"onestep keygen, and keep the key where only the scheduler reads it ({KEY_FILE} names it)"
     try:
-        key = find_key(root)
+        key = find_key(Project(root))
     except SigningError as error:
         yield CheckResult("keys", "error", str(error), remedy)
         return
