@@ -200,10 +200,10 @@ def test_the_base_generates_in_many_steps_with_guidance(project: Path, tmp_path:
         assert gif.n_frames == FRAMES
 
 
-def test_look_back_decodes_latents_beside_their_clips(project: Path, tmp_path: Path, capsys) -> None:
+def test_reconstruct_decodes_latents_beside_their_clips(project: Path, tmp_path: Path, capsys) -> None:
     with contextlib.chdir(project):
         app(
-            ["look-back", "data/latents", "data/clips", "models/base", "--out", str(tmp_path / "sheet.png")],
+            ["reconstruct", "data/latents", "data/clips", "models/base", "--out", str(tmp_path / "sheet.png")],
             standalone_mode=False,
         )
     assert re.search(r"PSNR \d+\.\d\d dB", capsys.readouterr().out)

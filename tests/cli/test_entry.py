@@ -55,7 +55,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].split() == ["LOADED"]
-    for name in ("footage", "ingest", "encode", "adversarial", "gate", "generate", "look-back", "promote"):
+    for name in ("footage", "ingest", "encode", "adversarial", "gate", "generate", "reconstruct", "promote"):
         assert name in done.stdout
 
 
@@ -100,7 +100,10 @@ def test_a_missing_settings_file_is_one_sentence(tmp_path, monkeypatch, capsys) 
         (["validate", "nowhere", "--out", "v.json"], "nowhere/clips.parquet does not exist"),
         (["encode", "nowhere", "base", "v.json", "--out", "latents"], "v.json does not exist"),
         (["production", "production.json", "--out", "production"], "production.json does not exist"),
-        (["gate", "m.json", "l.json", "v.json", "p.json", "seeds", "--out", "verdict.json"], "p.json does not exist"),
+        (
+            ["gate", "m.json", "l.json", "v.json", "p.json", "seeds", "--machine", "machine.json", "--out", "verdict.json"],
+            "p.json does not exist",
+        ),
         (["samples", "nowhere", "clips", "p.json", "--name", "onestep", "--out", "s"], "p.json does not exist"),
         (
             ["report", "m.json", "s", "--clips", "c", "--latency", "l.json", "--verdict", "v.json", "--curves", "curves",

@@ -13,7 +13,7 @@ from onestep.data.encode_settings import EncodeSettings
 from onestep.data.latents import LatentsError, encode, open_latents
 from onestep.data.validation import ValidationRefused
 from onestep.demo import world
-from onestep.inference.generate import look_back
+from onestep.inference.generate import reconstruct
 from onestep.media.video import write_video
 from onestep.models.pipeline import fingerprint, load_pipeline
 from tests.tiny import FRAMES, SIDE, TOKENS, save_pipeline
@@ -98,7 +98,7 @@ def test_the_same_clips_and_base_give_the_same_bytes(
 def test_latents_of_another_base_are_refused(latents: Path, clips: Path, tmp_path: Path) -> None:
     other = save_pipeline(tmp_path / "other", "sample")
     with pytest.raises(LatentsError, match="run the encode stage again"):
-        look_back(latents, clips, other, tmp_path / "sheet.png")
+        reconstruct(latents, clips, other, tmp_path / "sheet.png")
 
 
 def test_test_clips_are_not_encoded(latents: Path) -> None:
@@ -113,10 +113,10 @@ def test_clips_that_failed_validation_are_refused(clips: Path, base: Path, tmp_p
     assert not (tmp_path / "latents").exists()
 
 
-def test_look_back_shows_clips_beside_their_decoded_latents(
+def test_reconstruct_shows_clips_beside_their_decoded_latents(
     latents: Path, clips: Path, base: Path, tmp_path: Path
 ) -> None:
-    psnr = look_back(latents, clips, base, tmp_path / "sheet.png", count=3)
+    psnr = reconstruct(latents, clips, base, tmp_path / "sheet.png", count=3)
     known = open_latents(latents, "train")
     originals = load_frames(clips, known.rows.clip_id.tolist()[:3]).astype(float)
     decoded = load_pipeline(base).decode_video(known.batch(range(3))[0]).astype(float)

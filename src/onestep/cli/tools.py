@@ -1,4 +1,4 @@
-"""`onestep generate`, `look-back`, `params`, `profile`, `times` and `margins`: what people type by hand.
+"""`onestep generate`, `reconstruct`, `params`, `profile`, `times` and `margins`: what people type by hand.
 
 Heavy libraries are imported inside the commands, so that `onestep --help` answers at once.
 """
@@ -50,15 +50,15 @@ def generate(
 
 
 @app.command(rich_help_panel=HAND)
-def look_back(
+def reconstruct(
     latents: Annotated[Path, input_folder("Folder of the latents, from `encode`.")],
     clips: Annotated[Path, input_folder("Folder of the clips that they were made from.")],
     base: Annotated[Path, input_folder("Folder of the base model that made them.")],
     out: Annotated[Path, output_file("Picture, PNG.")],
     count: Annotated[int, whole(1, 1000, "How many clips.")] = 6,
 ) -> None:
-    """Decode some latents again and show them beside their clips."""
-    from onestep.inference.generate import look_back as run
+    """Decode some latents and show them beside their clips, with the PSNR between them."""
+    from onestep.inference.generate import reconstruct as run
 
     print(f"PSNR {run(latents, clips, base, out, count):.2f} dB, {out}")
 

@@ -94,8 +94,8 @@ def _known(name: str, given: int | None, record: dict) -> int:
     return int(record[name] if given is None else given)
 
 
-def look_back(latents: Path, clips: Path, base: Path, out: Path, count: int = 6) -> float:
-    """Decode the first latents of the training split again, beside their clips, into a PNG; returns the PSNR in dB.
+def reconstruct(latents: Path, clips: Path, base: Path, out: Path, count: int = 6) -> float:
+    """Decode the first latents of the training split, beside their clips, into a PNG; returns the PSNR in dB.
 
     Raises `LatentsError` when the latents were made by another base.
     """
