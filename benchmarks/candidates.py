@@ -36,7 +36,8 @@ from onestep.gate.spending import wealth
 from onestep.models.settings import FetchSettings
 from onestep.nightly import workspace
 from onestep.provenance import ledger
-from onestep.provenance.ledger import LedgerMoved, Promotion, Trial, Verdict, of_kind
+from onestep.provenance.entries import Promotion, Trial, Verdict, head_of, of_kind
+from onestep.provenance.ledger import LedgerMoved
 from onestep.provenance.store import find
 from onestep.registry.fingerprint import params_sha256
 from onestep.registry.history import enter
@@ -216,7 +217,7 @@ def write_results(clone: Path, found: list[Night], profile: Path, out: Path, pag
         "command": f"python benchmarks/candidates.py --profile {profile}",
         "commit": find(Project(clone), f"runs/{found[0].run}").record.source_commit if found else None,
         "gate": _gate(clone).model_dump(mode="json"),
-        "ledger": ledger.head_of(entries),
+        "ledger": head_of(entries),
         "nights": [asdict(each) for each in found],
     }
     write_json(out, content)

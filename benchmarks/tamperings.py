@@ -28,7 +28,7 @@ from onestep.core.paths import CLIPS, METRICS, MODEL, SIGNING_KEY, VERDICT
 from onestep.core.storage import read_json, write_json
 from onestep.nightly.workspace import cache_folder
 from onestep.provenance import ledger
-from onestep.provenance.ledger import Verdict
+from onestep.provenance.entries import Verdict
 from onestep.provenance.record import Record, paths
 from onestep.provenance.signing import find_key, make_key, seal, sign_tag, unseal
 from onestep.provenance.store import everything, find, manifest

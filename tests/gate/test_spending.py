@@ -14,7 +14,7 @@ from onestep.gate.spending import (
     power,
     wealth,
 )
-from onestep.provenance.ledger import GENESIS
+from onestep.provenance.entries import GENESIS
 from onestep.registry.trials import seed_of
 from tests.test_graph import ROOT
 

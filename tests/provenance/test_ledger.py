@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from onestep.provenance import ledger
-from onestep.provenance.ledger import LedgerBroken, LedgerError, LedgerMoved, Promotion, Trial, Verdict
+from onestep.provenance.entries import GENESIS, Content, LedgerBroken, LedgerError, Promotion, Trial, Verdict
+from onestep.provenance.ledger import LedgerMoved
 from onestep.vcs.git import GitError, RefUpdate, Repository
 from tests.toy_project import run
 
@@ -73,7 +74,7 @@ def test_ledger_is_plain_lines_of_canonical_json_on_a_branch_of_its_own(reposito
 
 def test_what_was_appended_is_read_back(repository: Repository) -> None:
     assert ledger.read(repository) == []
-    assert ledger.head(repository) == ledger.GENESIS
+    assert ledger.head(repository) == GENESIS
     five(repository)
     entries = ledger.read(repository)
     assert [entry.index for entry in entries] == [1, 2, 3, 4, 5]
@@ -122,7 +123,7 @@ def test_cut_off_tail_shows_in_the_head_that_others_carry(repository: Repository
     with pytest.raises(LedgerBroken, match=f"entry 5: it is missing: an entry with sha256 {carried}"):
         ledger.require_contains(entries, carried)
     ledger.require_contains(entries, entries[1].sha256)
-    ledger.require_contains([], ledger.GENESIS)
+    ledger.require_contains([], GENESIS)
 
 
 def test_of_two_appends_at_once_one_wins_and_the_other_is_told(repository: Repository) -> None:
@@ -160,7 +161,7 @@ def test_ledger_tags_and_branch_move_in_one_transaction_or_not_at_all(repository
         (promotion(3), "comparison 3 may not be promoted: its standing verdict is none"),
     ],
 )
-def test_entry_that_does_not_follow_is_refused(repository: Repository, content: ledger.Content, sentence: str) -> None:
+def test_entry_that_does_not_follow_is_refused(repository: Repository, content: Content, sentence: str) -> None:
     five(repository)
     with pytest.raises(LedgerError, match=sentence):
         ledger.append(repository, content)

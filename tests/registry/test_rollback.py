@@ -7,6 +7,7 @@ import pytest
 
 from onestep.gate.pin import read_pin
 from onestep.provenance import ledger
+from onestep.provenance.entries import Rollback
 from onestep.provenance.signing import SigningKey
 from onestep.provenance.verify import BROKEN, PASSED, verify
 from onestep.registry.champion import champion
@@ -31,7 +32,7 @@ def test_rollback_is_a_recorded_signed_promotion_of_the_earlier_version(
     assert now is not None
     assert (now.version_tag, now.tag, now.number) == ("onestep@v1.0.0", "onestep#prod#3", 3)
     last = ledger.read(Repository(audited))[-1].content
-    assert isinstance(last, ledger.Rollback)
+    assert isinstance(last, Rollback)
     assert (last.tag, last.replaces, last.reason) == ("onestep@v1.0.0", "onestep@v1.1.0", "it drops frames")
     report = verify(Project(audited), "onestep", keys / "own.pub", copy=False)
     assert (report.broken, report.exit_code) == (None, PASSED)

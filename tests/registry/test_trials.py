@@ -11,7 +11,8 @@ from onestep.core.yaml_files import dump_yaml, read_yaml
 from onestep.gate.pin import Pin, read_pin
 from onestep.gate.spending import alpha_after
 from onestep.provenance import ledger
-from onestep.provenance.ledger import Entry, LedgerMoved, Override, Promotion, Trial, Verdict, standing_verdict
+from onestep.provenance.entries import Entry, Override, Promotion, Trial, Verdict, standing_verdict
+from onestep.provenance.ledger import LedgerMoved
 from onestep.registry.merge import merge
 from onestep.registry.promotion import promote
 from onestep.registry.trials import TrialRefused, close, due, offer, override, promoted_by_gate, seed_of

@@ -16,6 +16,7 @@ app = typer.Typer(help="The ledger of every candidate: offer, close, override, s
 def show(json_lines: Annotated[bool, typer.Option("--json", help="The lines as they stand in git.")] = False) -> None:
     """Verify the chain and print it: every trial, verdict, override, promotion and rollback."""
     from onestep.provenance import ledger
+    from onestep.provenance.entries import head_of
 
     entries = ledger.read(here().git)
     if json_lines:
@@ -24,7 +25,7 @@ def show(json_lines: Annotated[bool, typer.Option("--json", help="The lines as t
         return
     for entry in entries:
         print(f"{entry.index:4} {entry.time} {entry.kind:9} {_sentence(entry.content)}")
-    print(f"{len(entries)} entries, head {ledger.head_of(entries)}")
+    print(f"{len(entries)} entries, head {head_of(entries)}")
 
 
 @app.command()
@@ -83,11 +84,12 @@ def power(
     from onestep.gate.spending import NIGHTS, alpha_without_promotion, wealth
     from onestep.gate.verdict import power_table
     from onestep.provenance import ledger
+    from onestep.provenance.entries import Trial, of_kind
     from onestep.registry.trials import promoted_by_gate
 
     settings = load_params(params).gate
     entries = ledger.read(here().git)
-    history, spent = promoted_by_gate(entries), [trial.alpha for trial in ledger.of_kind(entries, ledger.Trial)]
+    history, spent = promoted_by_gate(entries), [trial.alpha for trial in of_kind(entries, Trial)]
     alphas = {night: alpha_without_promotion(history, night, settings) for night in NIGHTS}
     evidence = Evidence(read_mapping(metrics), {}, {}, read_pin(here().root / paths.PIN), {})
     left = wealth(history, spent, settings)
@@ -98,7 +100,7 @@ def power(
 
 
 def _sentence(content: object) -> str:
-    from onestep.provenance.ledger import Override, Promotion, Rollback, Trial, Verdict
+    from onestep.provenance.entries import Override, Promotion, Rollback, Trial, Verdict
 
     match content:
         case Trial():

@@ -20,6 +20,7 @@ from onestep.cli.arguments import (
     sentence,
     whole,
 )
+from onestep.core.paths import MARGINS
 
 app = typer.Typer()
 
@@ -96,7 +97,7 @@ def times(
 def margins(
     clips: Annotated[Path, input_folder("Folder of the clips, from `ingest`.")],
     judge: Annotated[Path, input_folder("Folder of the judge, from `judge`.")],
-    out: Annotated[Path, output_file("data/margins.json")],
+    out: Annotated[Path, output_file(MARGINS)],
     split: Annotated[Literal["test", "dev", "train"], typer.Option(help="Whose real clips are paired.")] = "test",
     params: ParamsFile = PARAMS,
 ) -> None:

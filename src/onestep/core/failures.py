@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from onestep.core import paths
 from onestep.core.disk import MachineFailed, machine_sentence, path_sentence, short_of_memory
 
 USAGE, INTERNAL, INTERRUPTED, CLOSED = 2, 70, 130, 141
-CRASHES = Path(".onestep/crashes")
+CRASHES = Path(paths.CRASHES)
 _OURS = ("onestep", "flows", "benchmarks", "__main__")
 _REMOTE = {
     "aiohttp",
@@ -122,7 +123,7 @@ def _crashed(error: BaseException, words: Sequence[str]) -> str:
 def _write_report(error: BaseException, words: Sequence[str]) -> Path | None:
     moment = time.strftime("%Y%m%dT%H%M%S")
     text = _without_secrets(_report(error, words))
-    here = (Path("dvc.yaml").is_file() or CRASHES.parent.is_dir()) and os.access(".", os.W_OK)
+    here = (Path(paths.GRAPH).is_file() or CRASHES.parent.is_dir()) and os.access(".", os.W_OK)
     for folder in ([CRASHES] if here else []) + [Path(tempfile.gettempdir())]:
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)

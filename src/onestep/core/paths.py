@@ -11,6 +11,7 @@ CODE = "src"
 
 # what a run is judged against, and what its stages report
 PIN = "data/production.json"
+MARGINS = "data/margins.json"
 METRICS = "reports/metrics.json"
 VERDICT = "reports/verdict.json"
 VALIDATION = "reports/validation.json"
@@ -32,3 +33,5 @@ RUNS = "runs/"
 RECORDS = "records"
 SIGNING_KEY = ".onestep/signing-key"
 CLONES = ".onestep/runs"
+CRASHES = ".onestep/crashes"
+TIMES = ".onestep/times"

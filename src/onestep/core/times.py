@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(".onestep/times")
-GRAPH = Path("dvc.yaml")
+from onestep.core import paths
+
+FOLDER = Path(paths.TIMES)
+GRAPH = Path(paths.GRAPH)
 
 
 class TimesError(RuntimeError):

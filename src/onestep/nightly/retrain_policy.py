@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from onestep.core.paths import CLIPS
+from onestep.core.paths import CLIPS, DRIFT, VALIDATION
 from onestep.core.storage import read_mapping, read_table
 from onestep.data.schema import INDEX
 from onestep.gate.settings import GateSettings
@@ -22,8 +22,6 @@ from onestep.registry.history import clips_of_last_trial, judged_trials
 from onestep.registry.trials import next_pin
 from onestep.vcs.project import Project
 
-VALIDATION = "reports/validation.json"
-DRIFT = "reports/drift.json"
 _CLIP = ("source_sha256", "start_s", "end_s", "caption")
 _DAY_S = 86400
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO, Any
 
+from onestep.core.paths import CLONES
 from onestep.core.redaction import SafeError
 from onestep.provenance import ledger
 from onestep.vcs.git import NOBODY, GitError, Repository
 from onestep.vcs.project import Project
 
-FOLDER = Path(".onestep/runs")
+FOLDER = Path(CLONES)
 CACHE_LOCK = ".cache-lock"  # shared by runs, exclusive for what removes from the cache
 LINKS = ["reflink", "hardlink", "copy"]
 

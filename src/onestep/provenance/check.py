@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onestep.core.redaction import SafeError
-from onestep.provenance.ledger import Entry
+from onestep.provenance.entries import Entry
 from onestep.provenance.record import Record
 from onestep.provenance.signing import PublicKey
 from onestep.provenance.store import Found

@@ -3,7 +3,7 @@
 from onestep.core.paths import PRODUCTION, RUNS
 from onestep.provenance import ledger
 from onestep.provenance.check import CheckContext, CheckFailed
-from onestep.provenance.ledger import Promotion, Rollback, Verdict
+from onestep.provenance.entries import LedgerBroken, Promotion, Rollback, Verdict
 from onestep.provenance.signing import SigningError, tag_signer, trusted
 from onestep.provenance.store import load
 from onestep.vcs.versions import assignments, versions
@@ -15,7 +15,7 @@ def heads_are_carried(context: CheckContext) -> str:
     for name, head in carried.items():
         try:
             ledger.require_contains(context.entries, head)
-        except ledger.LedgerBroken as error:
+        except LedgerBroken as error:
             raise CheckFailed(f"{error}; {name} carries it") from error
     return f"{len(carried)} heads are carried by the record, tags and runs"
 

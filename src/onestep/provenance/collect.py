@@ -78,7 +78,6 @@ def collect(
     files = reader.below(path)
     manifest, listed = to_lines(reader.rows()), to_lines(sources)
     read = _reports(repository, run.commit)
-    judged, checked = read(verdict), read(VALIDATION)
     params = {stage.name: stage.params for stage in stages}
     record = Record(
         model=model,
@@ -98,22 +97,25 @@ def collect(
         threads=threads(params),
         seeds=dict(sorted(found for groups in params.values() for found in _named_seeds(groups))),
         flow_run=flow_run or os.environ.get(FLOW_RUN),
-        verdict=VerdictRecord(
-            path=verdict,
-            sha256=in_git[verdict],
-            verdict=judged["verdict"],
-            reason=judged["reason"],
-            rules={rule["name"]: rule["outcome"] for rule in judged["rules"]},
-        ),
-        validation=ValidationRecord(path=VALIDATION, sha256=in_git[VALIDATION], passed=bool(checked.get("passed")))
-        if checked is not None
-        else None,
+        verdict=_verdict(verdict, in_git[verdict], read(verdict)),
+        validation=_validation(in_git, read(VALIDATION)),
         metrics=(read(metrics) or {}).get("models", {}).get(model, {}),
         licences=_licences(repository, run.commit),
         ledger_head=ledger_head,
         recorded_at=moment,
     )
     return Collected(record, manifest, listed)
+
+
+def _verdict(path: str, sha256: str, report: Mapping[str, Any]) -> VerdictRecord:
+    rules = {rule["name"]: rule["outcome"] for rule in report["rules"]}
+    return VerdictRecord(path=path, sha256=sha256, verdict=report["verdict"], reason=report["reason"], rules=rules)
+
+
+def _validation(in_git: Mapping[str, str], report: Mapping[str, Any] | None) -> ValidationRecord | None:
+    if report is None:
+        return None
+    return ValidationRecord(path=VALIDATION, sha256=in_git[VALIDATION], passed=bool(report.get("passed")))
 
 
 def clean(value: Any, name: str = "") -> Any:

@@ -38,29 +38,10 @@ def write_card(project: Project, found: Found, out: Path) -> list[Path]:
 def model_card(found: Found, rows: list[dict[str, Any]]) -> str:
     """The card as Markdown below its metadata."""
     record = found.record
-    own = _licence(record, record.path)
-    metadata: dict[str, Any] = {
-        "library_name": "diffusers",
-        "pipeline_tag": TASK,
-        "tags": ["onestep", "one-step", TASK],
-    }
-    if own:
-        spdx = _spdx(own)
-        single = spdx is not None and " " not in spdx  # the hub knows no expressions
-        metadata |= {"license": own.lower()} if single else {"license": "other", "license_name": own}
-    results = [
-        {"type": name, "name": name.replace("_", " "), "value": cell["value"]}
-        for name, cell in record.metrics.items()
-        if isinstance(cell, dict) and _is_number(cell.get("value"))
-    ]
-    if results:
-        dataset = {"type": "own-footage", "name": "test split of the run's clips"}
-        result = {"task": {"type": TASK}, "dataset": dataset, "metrics": results}
-        metadata["model-index"] = [{"name": record.model, "results": [result]}]
     clips = {split: sum(len(row["clips"].get(split, [])) for row in rows) for split in ("train", "dev", "test")}
     lines = [
         "---",
-        dump_yaml(metadata, sort_keys=True).rstrip(),
+        dump_yaml(_metadata(record), sort_keys=True).rstrip(),
         "---",
         "",
         f"# {found.title}",
@@ -101,6 +82,30 @@ def model_card(found: Found, rows: list[dict[str, Any]]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _metadata(record: Record) -> dict[str, Any]:
+    """The card's metadata, in the hub's words."""
+    own = _licence(record, record.path)
+    metadata: dict[str, Any] = {
+        "library_name": "diffusers",
+        "pipeline_tag": TASK,
+        "tags": ["onestep", "one-step", TASK],
+    }
+    if own:
+        spdx = _spdx(own)
+        single = spdx is not None and " " not in spdx  # the hub knows no expressions
+        metadata |= {"license": own.lower()} if single else {"license": "other", "license_name": own}
+    results = [
+        {"type": name, "name": name.replace("_", " "), "value": cell["value"]}
+        for name, cell in record.metrics.items()
+        if isinstance(cell, dict) and _is_number(cell.get("value"))
+    ]
+    if results:
+        dataset = {"type": "own-footage", "name": "test split of the run's clips"}
+        result = {"task": {"type": TASK}, "dataset": dataset, "metrics": results}
+        metadata["model-index"] = [{"name": record.model, "results": [result]}]
+    return metadata
 
 
 def _licences_of_footage(rows: list[dict[str, Any]]) -> list[str]:
@@ -173,16 +178,7 @@ def bom(found: Found) -> dict[str, Any]:
                 for path, sha256 in sorted(record.files.items())
                 if path
             ),
-            *(
-                {
-                    "type": "library",
-                    "bom-ref": purl,
-                    "name": name,
-                    "version": record.environment.packages[name],
-                    "purl": purl,
-                }
-                for name, purl in sorted(packages.items())
-            ),
+            *(_library(name, record.environment.packages[name], purl) for name, purl in sorted(packages.items())),
         ],
         "dependencies": [
             {
@@ -201,6 +197,10 @@ def _part(part: Licence, sha256: str | None) -> dict[str, Any]:
         "hashes": [_hash(sha256)] if sha256 else [],
         "licenses": _licences(part.licence),
     }
+
+
+def _library(name: str, version: str, purl: str) -> dict[str, str]:
+    return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
 
 
 def _is_data(part: Licence) -> bool:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from onestep.core.paths import MODEL, PRODUCTION
 from onestep.provenance import ledger
+from onestep.provenance.entries import Promotion, of_kind
 from onestep.provenance.record import Item, Record
 from onestep.provenance.store import Found, sources
 from onestep.vcs.project import Project
@@ -59,7 +60,7 @@ def place(project: Project, found: Found) -> str:
         return f"in production ({now.tag})"
     if tags:
         return f"was in production ({', '.join(tags)})"
-    moves = ledger.of_kind(ledger.read(project.git), ledger.Promotion)
+    moves = of_kind(ledger.read(project.git), Promotion)
     return "promotion cut off" if any(m.run == found.record.run for m in moves) else "not promoted"
 
 

@@ -202,7 +202,7 @@ def seal(statement: dict[str, Any], key: SigningKey | None) -> bytes:
 
 
 def unseal(envelope: bytes) -> tuple[dict[str, Any], PublicKey | None]:
-    """The statement of an envelope and the key that signed it; null where nobody did.
+    """The statement of an envelope and the key that signed it; null where there is no signature.
 
     Whether that key may be trusted is the caller's question. Raises `SignatureInvalid` where the signature is not one of
     this statement, `SigningError` where the bytes are no such envelope.
@@ -236,7 +236,7 @@ def sign_tag(payload: str, key: SigningKey | None) -> str:
 
 
 def tag_signer(content: str) -> PublicKey | None:
-    """The key that signed a tag object's content, null where nobody did; raises `SignatureInvalid`, `SigningError`."""
+    """The key that signed a tag object's content, null where there is no signature; raises `SignatureInvalid`, `SigningError`."""
     payload, begin, armoured = content.partition(_BEGIN)
     if not begin:
         return None

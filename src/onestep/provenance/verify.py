@@ -20,6 +20,7 @@ from onestep.provenance.check_files import (
     working_copy,
 )
 from onestep.provenance.check_verdict import verdict_comes_out_again
+from onestep.provenance.entries import LedgerBroken
 from onestep.provenance.record import RecordError
 from onestep.provenance.signing import PublicKey, SigningError, read_trusted, trusted
 from onestep.provenance.store import Found, find
@@ -59,7 +60,7 @@ BREAKS = (
     RecordError,
     ObjectError,
     VersionError,
-    ledger.LedgerBroken,
+    LedgerBroken,
     ledger.LedgerMoved,
     GitError,
 )
@@ -107,7 +108,7 @@ def _trusted_keys(project: Project, trust: Path | None) -> Sequence[PublicKey]:
         return read_trusted(own) if own.is_file() else ()
     inside = project.git.git("ls-files", "--", str(trust.resolve())) if _below(project, trust) else ""
     if inside:
-        raise SigningError(f"{trust} is a file of this repository: whoever can change a record can change it too")
+        raise SigningError(f"{trust} is a file of this repository: who can change a record can change it too")
     return read_trusted(trust)
 
 

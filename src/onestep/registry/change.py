@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from onestep.core.paths import MODEL, PIN, PRODUCTION
 from onestep.gate.pin import PinnedChampion, read_pin
 from onestep.provenance import ledger
+from onestep.provenance.entries import Content
 from onestep.provenance.signing import PublicKey, SigningKey, sign_tag
 from onestep.registry.champion import champion
 from onestep.vcs.git import GitError, RefUpdate
@@ -53,7 +54,7 @@ class ChampionChange:
 
 
 def append_or_race(
-    project: Project, contents: Sequence[ledger.Content], head: str, moment: str, previous: InStage | None
+    project: Project, contents: Sequence[Content], head: str, moment: str, previous: InStage | None
 ) -> ledger.Appended:
     """The ledger's update with these entries; raises `PromotionRace` where its head is another by now."""
     try:

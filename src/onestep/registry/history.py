@@ -15,7 +15,7 @@ from onestep.data.schema import INDEX
 from onestep.gate.pin import Pin, read_pin
 from onestep.gate.settings import GateSettings
 from onestep.provenance import ledger
-from onestep.provenance.ledger import Entry, Promotion, Trial, Verdict, of_kind, standing_verdict
+from onestep.provenance.entries import Entry, Promotion, Trial, Verdict, head_of, of_kind, standing_verdict
 from onestep.registry.champion import champion, pinned_as
 from onestep.registry.trials import next_pin, offer
 from onestep.vcs.project import Project
@@ -69,7 +69,7 @@ def enter(project: Project, settings: GateSettings, judge: str | None) -> Pin:
         return offered
     before = [earlier.data for earlier in of_kind(entries[:-1], Trial)]
     again = {
-        "ledger": ledger.head_of(entries),
+        "ledger": head_of(entries),
         "comparison": last.comparison,
         "alpha": last.alpha,
         "seed": last.seed,

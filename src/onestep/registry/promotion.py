@@ -20,7 +20,7 @@ from typing import Any
 from onestep.core.paths import MODEL, PIN, PRODUCTION
 from onestep.gate.pin import PinnedChampion
 from onestep.provenance import ledger
-from onestep.provenance.ledger import Entry
+from onestep.provenance.entries import Entry, Override, Promotion, head_of, of_kind, standing_verdict
 from onestep.provenance.signing import SigningKey
 from onestep.registry.champion import champion
 from onestep.registry.change import (
@@ -73,7 +73,7 @@ def promote(
     try:
         prepared = prepare(project, candidate, entries, key, files, moment, flow_run)
     except ledger.LedgerMoved as error:
-        if ledger.head(project.git) == ledger.head_of(entries):
+        if ledger.head(project.git) == head_of(entries):
             raise
         raise race(project, previous, error) from error
     pushed = graph.push(project)
@@ -96,7 +96,7 @@ def _register(
     if cut_off is None:
         contents.append(_entry(prepared, version_tag, previous))
     updates: list[RefUpdate] = []
-    head = ledger.head_of(entries)
+    head = head_of(entries)
     if contents:
         appended = append_or_race(project, contents, head, moment, previous)
         updates, head = [appended], appended.head
@@ -124,9 +124,9 @@ def _register(
     )
 
 
-def _entry(prepared: Prepared, version_tag: str, previous: InStage | None) -> ledger.Promotion:
+def _entry(prepared: Prepared, version_tag: str, previous: InStage | None) -> Promotion:
     candidate = prepared.candidate
-    return ledger.Promotion(
+    return Promotion(
         run=candidate.run,
         comparison=candidate.pin.comparison,
         tag=version_tag,
@@ -137,12 +137,12 @@ def _entry(prepared: Prepared, version_tag: str, previous: InStage | None) -> le
 
 
 def _require_promote(candidate: Candidate, entries: Sequence[Entry], path: str) -> None:
-    said = ledger.standing_verdict(entries, candidate.pin.comparison)
+    said = standing_verdict(entries, candidate.pin.comparison)
     verdict: Mapping[str, Any] = candidate.verdict
-    word = said.verdict if isinstance(said, ledger.Override) else verdict["verdict"]
+    word = said.verdict if isinstance(said, Override) else verdict["verdict"]
     if word == "promote":
         return
-    if isinstance(said, ledger.Override):
+    if isinstance(said, Override):
         raise PromotionRefused(f"{said.person} overrode the verdict with 'reject': {said.reason}")
     failing = [rule["name"] for rule in verdict["rules"] if rule["outcome"] in ("failed", "held")]
     detail = f" because of {', '.join(failing)}" if failing else ""
@@ -165,7 +165,7 @@ def _next_version(repository: Repository, entries: Sequence[Entry]) -> str:
     from semver import VersionInfo
 
     known = [version.version for version in versions(repository, MODEL)]
-    known += [entry.tag.partition("@")[2] for entry in ledger.of_kind(entries, ledger.Promotion)]
+    known += [entry.tag.partition("@")[2] for entry in of_kind(entries, Promotion)]
     if not known:
         return FIRST_VERSION
     return f"v{max(VersionInfo.parse(version.removeprefix('v')) for version in known).bump_minor()}"

@@ -19,7 +19,7 @@ from onestep.gate.pin import Pin, read_pin
 from onestep.gate.verdict import read_verdict
 from onestep.provenance import ledger
 from onestep.provenance.collect import RunCommits, collect
-from onestep.provenance.ledger import Content, Entry, Promotion, Rollback, Verdict
+from onestep.provenance.entries import GENESIS, Content, Entry, Promotion, Rollback, Verdict, head_of, of_kind
 from onestep.provenance.record import Record, paths, to_statement
 from onestep.provenance.signing import PublicKey, SigningKey, seal
 from onestep.provenance.store import Found, load
@@ -111,7 +111,7 @@ def record(
     if prepared.new or prepared.entries:
         updates = [branch_update(repository, prepared.candidate.branch, prepared.commit)] if prepared.new else []
         if prepared.entries:
-            head = ledger.head_of(entries)
+            head = head_of(entries)
             updates.append(ledger.appended(repository, *prepared.entries, expected=head, time=moment))
         move(repository, updates)
     said = str(candidate.verdict["verdict"])
@@ -152,7 +152,7 @@ def prepare(
     contents = () if cut_off else tuple(due(project, entries, candidate.run, files.verdict))
     if known is not None and _can_stand(known, entries, key):
         return Prepared(candidate, known.commit, known.record, known.signer, known.envelope_sha256, contents, False)
-    head = ledger.head_of(entries)
+    head = head_of(entries)
     if contents:
         head = ledger.appended(repository, *contents, expected=head, time=moment).head
     if known is not None:
@@ -199,7 +199,7 @@ def _known(project: Project, candidate: Candidate, entries: Sequence[Entry]) -> 
     """The record of this very run, where there is one; under the id it was recorded with, if only the commit below differs."""
     if found := _recorded_on(project, candidate.run):
         return candidate, found
-    for judged in ledger.of_kind(entries, Verdict):
+    for judged in of_kind(entries, Verdict):
         same = (judged.verdict_sha256, judged.model_sha256) == (candidate.verdict_sha256, candidate.sha256)
         if not same or judged.run is None or (found := _recorded_on(project, judged.run)) is None:
             continue
@@ -225,7 +225,7 @@ def _recorded_on(project: Project, run: str) -> Found | None:
 
 def _can_stand(known: Found, entries: Sequence[Entry], key: SigningKey | None) -> bool:
     """Not where its ledger entry was lost to a cut-off write, and not unsigned where there is a key now."""
-    heads = {entry.sha256 for entry in entries} | {ledger.GENESIS}
+    heads = {entry.sha256 for entry in entries} | {GENESIS}
     return known.record.ledger_head in heads and (known.signer is not None or key is None)
 
 

@@ -3,6 +3,7 @@
 from onestep.core.paths import MODEL, PRODUCTION, RUNS
 from onestep.gate.pin import PinnedChampion
 from onestep.provenance import ledger
+from onestep.provenance.entries import Rollback, head_of
 from onestep.provenance.signing import SigningKey
 from onestep.provenance.store import load
 from onestep.registry.champion import champion
@@ -35,7 +36,7 @@ def rollback(project: Project, version: str, reason: str, key: SigningKey | None
     if previous and previous.version_tag == tag:
         raise AlreadyChampion(f"{tag} is in production already ({previous.tag})")
     found = load(project, tag, wanted.commit)
-    entry = ledger.Rollback(
+    entry = Rollback(
         run=found.record.run if found else None,
         tag=tag,
         model_sha256=wanted.sha256,
@@ -43,7 +44,7 @@ def rollback(project: Project, version: str, reason: str, key: SigningKey | None
         reason=reason,
         record=found.envelope_sha256 if found else None,
     )
-    appended = append_or_race(project, [entry], ledger.head_of(entries), now(), previous)
+    appended = append_or_race(project, [entry], head_of(entries), now(), previous)
     stage_tag, run = next_stage_tag(project), found.record.run if found else ""
     branch = f"{RUNS}rollback-{stage_tag.rpartition('#')[2]}"
     pinned = PinnedChampion(tag=tag, sha256=wanted.sha256)

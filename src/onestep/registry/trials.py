@@ -24,7 +24,8 @@ from onestep.gate.settings import GateSettings
 from onestep.gate.spending import alpha_after
 from onestep.gate.verdict import read_verdict
 from onestep.provenance import ledger
-from onestep.provenance.ledger import Content, Entry, LedgerMoved, Override, Promotion, Trial, Verdict, of_kind
+from onestep.provenance.entries import GENESIS, Content, Entry, Override, Promotion, Trial, Verdict, head_of, of_kind
+from onestep.provenance.ledger import LedgerMoved
 from onestep.registry.champion import champion, pinned_as
 from onestep.registry.fingerprint import code_sha256, params_sha256
 from onestep.vcs.git import GitError, Repository
@@ -64,7 +65,7 @@ def next_pin(
     trial = _trial(project, comparison, alpha, seed_of(comparison), now.version_tag if now else None)
     pin = Pin(
         champion=pinned_as(now),
-        ledger=ledger.head_of(entries),
+        ledger=head_of(entries),
         comparison=comparison,
         alpha=alpha,
         seed=trial.seed,
@@ -86,8 +87,8 @@ def offer(project: Project, settings: GateSettings, judge: str | None, only_if_c
     last = next(iter([*of_kind(entries, Trial)][-1:]), None)
     if only_if_changed and last is not None and last.question == trial.question:
         return None
-    after = ledger.append(project.git, trial, expected=ledger.head_of(entries))
-    pin = pin.model_copy(update={"ledger": ledger.head_of(after)})
+    after = ledger.append(project.git, trial, expected=head_of(entries))
+    pin = pin.model_copy(update={"ledger": head_of(after)})
     write_json(project.root / PIN, pin.content())
     return pin
 
@@ -103,7 +104,7 @@ def due(project: Project, entries: Sequence[Entry], run: str | None = None, verd
     champion_tag = pin.champion.tag if pin.champion else None
     candidate = _trial(project, pin.comparison, pin.alpha, pin.seed, champion_tag, verdict)
     if not entries:
-        if pin.comparison != 1 or pin.ledger != ledger.GENESIS:
+        if pin.comparison != 1 or pin.ledger != GENESIS:
             raise LedgerMoved(
                 f"{PIN} belongs to a ledger that is not here: run git fetch {project.git.remote()} ledger:ledger"
             )
@@ -125,7 +126,7 @@ def close(project: Project, run: str | None = None, verdict: str = VERDICT) -> l
     """Enter the verdict of the working copy's run, whatever it is; the entries after it. Raises what `due` raises."""
     entries = ledger.read(project.git)
     lacking = due(project, entries, run, verdict)
-    return ledger.append(project.git, *lacking, expected=ledger.head_of(entries)) if lacking else entries
+    return ledger.append(project.git, *lacking, expected=head_of(entries)) if lacking else entries
 
 
 def override(project: Project, word: str, reason: str, verdict: str = VERDICT) -> list[Entry]:
@@ -145,7 +146,7 @@ def override(project: Project, word: str, reason: str, verdict: str = VERDICT) -
         }
     )
     lacking = due(project, entries, None, verdict)
-    return ledger.append(project.git, *lacking, said, expected=ledger.head_of(entries))
+    return ledger.append(project.git, *lacking, said, expected=head_of(entries))
 
 
 _WHAT = {
@@ -172,7 +173,7 @@ def _require_entered(entries: Sequence[Entry], candidate: Trial) -> None:
 def _require_current(entries: Sequence[Entry], pin: Pin) -> None:
     """Raise `LedgerMoved` unless all that came after the pin's trial belongs to its own comparison."""
     again = "run onestep ledger offer and dvc repro"
-    if pin.ledger == ledger.GENESIS:  # comparison 1 without a ledger: its trial was entered with its verdict
+    if pin.ledger == GENESIS:  # comparison 1 without a ledger: its trial was entered with its verdict
         place: int | None = 0
     else:
         place = next((i for i, entry in enumerate(entries) if entry.sha256 == pin.ledger), None)

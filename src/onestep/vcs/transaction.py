@@ -1,8 +1,8 @@
 """Moving the registry's refs together: one transaction at a time, and past what a killed one left behind.
 
 Git takes a lock file per ref; a process that is killed while it holds them leaves them there, and git then refuses every
-later move. Whoever holds this module's own lock, which the system releases when its holder dies, is alone among
-promotions, so a lock file that stays is nobody's.
+later move. The process that holds this module's own lock, which the system releases when the process dies, is alone
+among promotions, so a lock file that stays belongs to no living process.
 """
 
 import fcntl
