@@ -8,8 +8,8 @@ Needs the graph's outs up to `consistency` (`dvc repro consistency judge`). Four
 run as it ends, and `docs/images/collapse.png`; `--forms` runs some of them, also side by side, and keeps what the file has of the
 others. `--start` takes another student than models/consistency, such as that of an experiment (`dvc get . models/consistency
 --rev NAME --out FOLDER`); `--start-name` says in the file what it is. Collapse is read off samples of the dev split's captions
-by the shortest average, not the losses: attribute accuracy, Fréchet distance, diversity and motion as shares of the real
-clips', beside the discriminator's loss. The guard of params.yaml looks on without rolling back, and what it would have done
+by the shortest EMA, not the losses: attribute accuracy, Fréchet distance, diversity and motion as shares of the real
+clips', beside the discriminator's loss. The guard of params.yaml does not roll back here, and what it would have done
 first is kept.
 """
 
@@ -26,14 +26,16 @@ from onestep.cli.params import load_params
 from onestep.core.failures import one_sentence
 from onestep.core.storage import read_json, write_json
 from onestep.core.yaml_files import read_yaml
-from onestep.evaluation.dev_evaluator import development_measure
+from onestep.evaluation.dev_evaluator import dev_measure
 from onestep.evaluation.fidelity import read_margins
-from onestep.models.pipeline import load_pipeline
+from onestep.training.accelerator import make_accelerator
 from onestep.training.adversarial import Adversarial
 from onestep.training.adversarial_settings import AdversarialSettings
-from onestep.training.stage import open_stage
-from onestep.training.trainer import Batches, make_accelerator, seeded
-from onestep.training.watch import Watch
+from onestep.training.batches import Batches, seeded
+from onestep.training.callbacks.best_checkpoint import BestCheckpoint
+from onestep.training.callbacks.collapse_guard import below_floor, collapse
+from onestep.training.measurement import Evaluation
+from onestep.training.stage import load_for_training, open_stage
 
 RESULT, PICTURE = Path("results/collapse.json"), Path("docs/images/collapse.png")
 FORMS = ("as set", "as set, no penalty", "as published", "as published, no penalty")
@@ -57,27 +59,30 @@ def train(start: Path, settings: AdversarialSettings, updates: int, every: int) 
     base = Path("models/base")
     opened = open_stage("adversarial", Path("data/latents"), {"base": base}, settings, Path(tempfile.mkdtemp()))
     accelerator = make_accelerator(settings.precision, settings.accumulate)
-    student = load_pipeline(start)
+    student, teacher = load_for_training(start, accelerator), load_for_training(base, accelerator)
     captions = opened.training.text(sorted(set(opened.training.rows.caption)))
     preview = opened.preview(student, seeded("collapse"))
-    method = Adversarial(student, load_pipeline(base), settings, accelerator, preview, captions)
+    method = Adversarial(student, teacher, settings, accelerator, preview, captions)
     batches = Batches(opened.training, settings.batch, accelerator, settings.seed)
     clips, judge = Path("data/clips"), Path("models/judge")
     margins = read_margins(Path("data/margins.json"))
-    measure = development_measure(student, opened.dev, clips, judge, settings.evaluate_clips, settings.seed, margins)
-    watch = Watch(measure, every, settings.select, settings.certainty, settings.guard)
+    measure = dev_measure(student, opened.dev, clips, judge, settings.evaluate_clips, settings.seed, margins)
+    best = BestCheckpoint(settings.select, settings.certainty, settings.guard.floor)
     curve: list[dict[str, Any]] = []
     history: list[dict[str, float]] = []
     guard: dict[str, Any] | None = None
     for step in range(updates + 1):
         if step % every == 0:
-            _, reason = watch.look(step, method)
-            curve.append(watch.looks[-1] | {"update": step} | means(history[-settings.guard.window :]))
+            ((name, sampler),) = method.samplers().items()
+            evaluation = Evaluation(step, name, measure(sampler))
+            best.consider(evaluation)
+            reason = below_floor(evaluation.measured.metrics, settings.guard.floor)
+            curve.append(best.evaluations[-1] | {"update": step} | means(history[-settings.guard.window :]))
             print(curve[-1], flush=True)
             guard = guard or ({"update": step, "reason": reason} if reason else None)
         if step < updates:
             history.append(method.update(step, batches))
-            reason = watch.trouble(history)
+            reason = collapse(history, 0, settings.guard)
             guard = guard or ({"update": step + 1, "reason": reason} if reason else None)
     return {"curve": curve, "guard": guard}
 
@@ -116,7 +121,7 @@ def plot(runs: dict[str, dict[str, Any]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=200)
-    parser.add_argument("--every", type=int, default=25, help="updates between two looks at the samples")
+    parser.add_argument("--every", type=int, default=25, help="updates between two evaluations of samples")
     parser.add_argument(
         "--start", type=Path, default=Path("models/consistency"), help="folder of the student to start from"
     )

@@ -6,7 +6,7 @@ Needs the graph's outs up to `consistency` (`dvc repro consistency`). Needed of 
 params.yaml): G forward for D's fakes, D forward and backward on all of its inputs at once, G forward and backward, D
 forward and backward to its input, and D on the real clips without gradient (relativistic pairing). Each is timed in turn
 with whole updates; medians are compared, since absolute times on a shared machine mean little. What is left over is
-optimisers, averages, losses, random numbers and data loading, whose share is printed by itself.
+optimisers, EMAs, losses, random numbers and data loading, whose share is printed by itself.
 """
 
 import argparse
@@ -23,10 +23,10 @@ import torch
 
 from onestep.cli.params import load_params
 from onestep.core.failures import one_sentence
-from onestep.models.pipeline import load_pipeline
+from onestep.training.accelerator import attention, make_accelerator
 from onestep.training.adversarial import Adversarial
-from onestep.training.stage import open_stage
-from onestep.training.trainer import Batches, attention, make_accelerator, seeded
+from onestep.training.batches import Batches, seeded
+from onestep.training.stage import load_for_training, open_stage
 
 
 class TimedBatches(Batches):
@@ -100,10 +100,11 @@ def main() -> None:
     base = Path("models/base")
     stage = open_stage("adversarial", Path("data/latents"), {"base": base}, settings, Path(tempfile.mkdtemp()))
     accelerator = make_accelerator(settings.precision, 1)
-    student = load_pipeline(Path("models/consistency"))
+    student = load_for_training(Path("models/consistency"), accelerator)
+    teacher = load_for_training(base, accelerator)
     preview = stage.preview(student, seeded("step cost"))
     captions = stage.training.text(sorted(set(stage.training.rows.caption)))
-    method = Adversarial(student, load_pipeline(base), settings, accelerator, preview, captions)
+    method = Adversarial(student, teacher, settings, accelerator, preview, captions)
     batches = TimedBatches(stage.training, settings.batch, accelerator, settings.seed)
     parts = needed(method, settings.batch)
     times: dict[str, list[float]] = {name: [] for name in (*parts, "update", "loading")}

@@ -36,15 +36,15 @@ SMALL: dict[str, dict[str, Any]] = {
         "warmup": 2,
         "batch": 4,
         "pairs": 8,
-        "matching": {
+        "dmd": {
             "updates": 2,
             "warmup": 1,
             "guidance_scale": 2.0,
             "token_exchange": 0.25,
             "token_dropout": 0.25,
             "optimizer": "muon",
-            "rate": 1e-3,
-            "score_rate": 4e-3,
+            "student_lr": 1e-3,
+            "score_lr": 4e-3,
         },
         "teacher_steps": 2,
         "samples_every": 2,

@@ -40,7 +40,7 @@ params = read_yaml(Path("params.yaml"))
 settings = params["adversarial"]
 if settings["r1"] == 0 and settings["r2"] == 0:
     sys.exit("onestep: the loss is not finite")
-stopped = {"step": 40, "reason": "the discriminator is one-sided", "action": "stopped", "rate": 0.25}
+stopped = {"step": 40, "reason": "the discriminator is one-sided", "action": "stopped", "lr_scale": 0.25}
 Path("reports/curves/adversarial").mkdir(parents=True)
 Path("reports/curves/adversarial/run.json").write_text(json.dumps({"events": [] if settings["r1"] else [stopped]}))
 value = toy.START + settings["seed"] + (4.0 if settings["loss"] == "non-saturating" else 0.0)

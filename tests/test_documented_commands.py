@@ -41,7 +41,7 @@ SMALL = {
     "ingest": {"dev_share": 0.15, "workers": 1},
     "validate": {"min_train_clips": 32, "min_test_clips": 32, "max_quarantine_rate": 0.6},
     "consistency": {
-        "updates": 2, "batch": 4, "pairs": 4, "warmup": 1, "teacher_steps": 2, "matching": {"updates": 2, "warmup": 1},
+        "updates": 2, "batch": 4, "pairs": 4, "warmup": 1, "teacher_steps": 2, "dmd": {"updates": 2, "warmup": 1},
     },
     "adversarial": {
         "updates": 2, "batch": 4, "discriminator_warmup": 1, "ema": [0.9], "evaluate_every": 2, "evaluate_clips": 8,
@@ -380,11 +380,11 @@ def test_every_setting_that_a_page_names_exists() -> None:
             keys = path[1].split(".") if path else []
             if (
                 not keys
-                or keys[0] not in (*groups, "matching")
+                or keys[0] not in (*groups, "dmd")
                 or keys[-1] in ("md", "py", "json", "dvc", "yaml", "parquet")
             ):
                 continue
-            value: Any = groups["consistency"] if keys[0] == "matching" else groups
+            value: Any = groups["consistency"] if keys[0] == "dmd" else groups
             for key in keys:
                 assert isinstance(value, dict) and key in value, f"{page}:{line}: params.yaml has no {text}"
                 value = value[key]

@@ -42,8 +42,8 @@ def test_the_shipped_profiles_are_legal_and_change_what_they_name(name: str, con
 
 def test_a_profile_changes_a_group_within_a_group_key_by_key(tmp_path: Path) -> None:
     profile = tmp_path / "short.yaml"
-    profile.write_text("consistency: {updates: 99, matching: {updates: 0}}\nadversarial: {heads: [0.5, 1.0]}\n")
-    said = ["consistency.updates=99", "consistency.matching.updates=0", "adversarial.heads=[0.5,1.0]"]
+    profile.write_text("consistency: {updates: 99, dmd: {updates: 0}}\nadversarial: {heads: [0.5, 1.0]}\n")
+    said = ["consistency.updates=99", "consistency.dmd.updates=0", "adversarial.heads=[0.5,1.0]"]
     assert overrides(profile, SHIPPED) == said
 
 

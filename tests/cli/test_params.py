@@ -155,10 +155,8 @@ def test_levels_that_do_not_come_down_to_one_step_are_refused(content: dict[str,
 
 
 def test_a_value_in_a_groups_place_is_refused(content: dict[str, Any]) -> None:
-    content["consistency"]["matching"] = [1]
-    with pytest.raises(
-        SettingsError, match=r"^x: consistency\.matching = \[1\]: must be settings by name, not a list$"
-    ):
+    content["consistency"]["dmd"] = [1]
+    with pytest.raises(SettingsError, match=r"^x: consistency\.dmd = \[1\]: must be settings by name, not a list$"):
         parse_settings(Params, content, "x")
 
 

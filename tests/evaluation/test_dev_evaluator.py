@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from onestep.core.storage import sha256_folder
 from onestep.data.clips import load_frames, read_index
 from onestep.data.latents import LatentSet
-from onestep.evaluation.dev_evaluator import development_measure
+from onestep.evaluation.dev_evaluator import dev_measure
 from onestep.evaluation.fidelity import Margins
 from onestep.evaluation.judge import load_judge
 from onestep.models.pipeline import VideoPipeline, load_pipeline
-from onestep.training.watch import Measure
+from onestep.training.measurement import Measure
 from tests.evaluation.made import drawn, write_clips_of
 
 BASE = Path(__file__).parents[2] / "data" / "bundled" / "tiny-wan"
@@ -63,7 +63,7 @@ def dev(pipeline, folder) -> LatentSet:
 
 @pytest.fixture(scope="module")
 def measure(pipeline, folder, judge_folder, dev) -> Measure:
-    return development_measure(pipeline, dev, folder, judge_folder, DEV, 1, margins_of(judge_folder))
+    return dev_measure(pipeline, dev, folder, judge_folder, DEV, 1, margins_of(judge_folder))
 
 
 def serving(latents: torch.Tensor):
@@ -105,7 +105,7 @@ def test_fidelity_is_measured_where_the_margins_are_of_this_judge(pipeline, fold
     fitting = margins_of(judge_folder)
     other = dataclasses.replace(fitting, judge="b" * 64)
     seen = [
-        development_measure(pipeline, dev, folder, judge_folder, DEV, 1, margins)(serving(latents)).metrics
+        dev_measure(pipeline, dev, folder, judge_folder, DEV, 1, margins)(serving(latents)).metrics
         for margins, latents in ((fitting, real), (fitting, torch.randn_like(real)), (other, real), (None, real))
     ]
     assert seen[0]["fidelity"] > seen[1]["fidelity"]

@@ -11,7 +11,9 @@ from diffusers import AutoencoderKLWan
 from onestep.models.pipeline import VideoPipeline
 from onestep.pretraining.teacher import TeacherMethod, assemble, build_teacher, build_tokenizer
 from onestep.pretraining.vae import VaeMethod, build_vae
-from onestep.training.trainer import Batches, Method, Plan, run
+from onestep.training.batches import Batches
+from onestep.training.plan import Plan, make_trainer
+from onestep.training.trainer import Method
 from tests.tiny import CAPTIONS, FRAMES, SIDE, VAE, teacher_settings
 
 
@@ -30,7 +32,7 @@ def vae_method() -> tuple[Method, Source]:
     torch.manual_seed(0)
     vae: AutoencoderKLWan = build_vae(VAE)
     pixels = torch.rand(4, 3, FRAMES, SIDE, SIDE) * 2 - 1
-    return VaeMethod(vae, VAE, pixels[:2]), Source(pixels)
+    return VaeMethod(vae, VAE, pixels[:2], Accelerator(cpu=True)), Source(pixels)
 
 
 def teacher_method() -> tuple[Method, Source]:
@@ -38,7 +40,7 @@ def teacher_method() -> tuple[Method, Source]:
     networks = build_teacher(settings, VAE.z_dim, len(build_tokenizer()))
     pipeline = VideoPipeline(assemble(networks, build_vae(VAE), "sample"), {})
     networks.train().requires_grad_(True)
-    method = TeacherMethod(networks, pipeline, list(CAPTIONS), settings, [CAPTIONS[0]])
+    method = TeacherMethod(networks, pipeline, list(CAPTIONS), settings, [CAPTIONS[0]], Accelerator(cpu=True))
     latents = torch.randn(4, *pipeline.latent_shape(FRAMES, SIDE, SIDE))
     return method, Source(latents, torch.tensor([0, 1, 0, 1]))
 
@@ -51,7 +53,7 @@ def trained(make, curves: Path, updates: int) -> dict[str, torch.Tensor]:
         stage=make.__name__, request={"a": 1}, updates=updates, samples_every=100, checkpoint_every=2, curves=curves,
         decode=lambda latents: np.zeros((1, 1, 8, 8, 3), np.uint8), captions=["one"],
     )  # fmt: skip
-    run(method, Batches(source, 2, accelerator, 0), plan, accelerator)
+    make_trainer(plan, accelerator).fit(method, Batches(source, 2, accelerator, 0))
     return {name: t for module in method.modules.values() for name, t in module.state_dict().items()}
 
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from onestep.models.pipeline import load_pipeline
+from onestep.training.accelerator import make_accelerator
 from onestep.training.adversarial import Adversarial
 from onestep.training.adversarial_settings import AdversarialSettings
+from onestep.training.batches import Batches, seeded
 from onestep.training.stage import open_stage
-from onestep.training.trainer import Batches, make_accelerator, seeded
 from tests.training.conftest import ADVERSARIAL
 
 

@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from onestep.training.trainer import TrainingFailed, _Curves
+from onestep.training.callbacks.curves import Curves
+from onestep.training.trainer import TrainingFailed
 
 
 def test_a_repository_without_a_commit_is_refused_in_one_sentence(tmp_path, monkeypatch):
@@ -11,4 +12,4 @@ def test_a_repository_without_a_commit_is_refused_in_one_sentence(tmp_path, monk
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=tmp_path, check=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TrainingFailed, match="at least one commit"):
-        _Curves(tmp_path / "curves", [])
+        Curves(tmp_path / "curves").open([])

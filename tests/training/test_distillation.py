@@ -1,9 +1,10 @@
 import torch
 from torch import Tensor, nn
 
-from onestep.models.pipeline import predict_sample
-from onestep.training import distillation
-from onestep.training.trainer import seeded
+from onestep.models.pipeline import mix, predict_sample
+from onestep.training.batches import seeded
+from onestep.training.denoiser import Denoiser
+from onestep.training.targets import consistency_target, progressive_target, step_loss
 from tests.tiny import SAMPLE
 
 MEAN, SPREAD = 0.7, 0.5
@@ -36,7 +37,8 @@ def test_target_is_a_teacher_step_evaluated_by_the_stop_gradient_student() -> No
     student, teacher = LinearStudent(4), GaussianTeacher()
     nn.init.normal_(student.gain), nn.init.normal_(student.offset)
     x, text = torch.randn(8, 1, 1, 2, 2), torch.zeros(8, 1, 1)
-    loss = distillation.step_loss(student, teacher, x, text, text[:1], 4, 1.0, SAMPLE, seeded("a"))
+    denoisers = Denoiser(student, SAMPLE), Denoiser(teacher, SAMPLE)
+    loss = step_loss(consistency_target, *denoisers, x, text, 4, seeded("a"))
     random = seeded("a")
     index = torch.randint(1, 5, (8,), generator=random)
     t, lower = index / 4, (index - 1) / 4
@@ -63,9 +65,7 @@ def test_guidance_moves_the_step_away_from_the_unconditional_one() -> None:
             return (x_t * 0 + text.mean(dim=(1, 2)).view(-1, 1, 1, 1, 1),)
 
     x, one = torch.randn(2, 1, 1, 1, 1), torch.ones(2)
-    step = distillation.teacher_step(
-        Told(), x, one, torch.zeros(2), torch.ones(2, 1, 1), torch.zeros(1, 1, 1), 3.0, SAMPLE
-    )
+    step = Denoiser(Told(), SAMPLE, 3.0, torch.zeros(1, 1, 1)).step(x, one, torch.zeros(2), torch.ones(2, 1, 1))
     torch.testing.assert_close(step, torch.full_like(step, 3.0))
 
 
@@ -74,7 +74,7 @@ def euler_map(count: int, noise: Tensor) -> Tensor:
     x, text = noise, torch.zeros(len(noise), 1, 1)
     for level in range(count, 0, -1):
         t, lower = torch.full((len(noise),), level / count), torch.full((len(noise),), (level - 1) / count)
-        x = distillation.teacher_step(GaussianTeacher(), x, t, lower, text, text[:1], 1.0, SAMPLE)
+        x = Denoiser(GaussianTeacher(), SAMPLE).step(x, t, lower, text)
     return x
 
 
@@ -93,7 +93,8 @@ def test_student_recovers_the_known_map_of_an_analytic_teacher() -> None:
     text = torch.zeros(128, 1, 1)
     for step in range(updates):
         x = MEAN + SPREAD * torch.randn(128, 1, 1, 1, 1, generator=seeded("x", step))
-        loss = distillation.step_loss(student, teacher, x, text, text[:1], count, 1.0, SAMPLE, seeded("s", step))
+        denoisers = Denoiser(student, SAMPLE), Denoiser(teacher, SAMPLE)
+        loss = step_loss(consistency_target, *denoisers, x, text, count, seeded("s", step))
         optimizer.param_groups[0]["lr"] = 0.03 * (1 - step / updates)
         optimizer.zero_grad()
         loss.backward()
@@ -110,15 +111,16 @@ def test_progressive_target_lands_where_two_teacher_steps_do() -> None:
     random = seeded("a")
     index = torch.randint(1, 3, (8,), generator=random)
     t, lower = index / 2, (index - 1) / 2
-    x_t = distillation.mix(x, torch.randn(x.shape, generator=random), t)
+    x_t = mix(x, torch.randn(x.shape, generator=random), t)
     landed = x_t
     for start, end in ((t, (t + lower) / 2), ((t + lower) / 2, lower)):
-        landed = distillation.teacher_step(teacher, landed, start, end, text, text[:1], 1.0, SAMPLE)
+        landed = Denoiser(teacher, SAMPLE).step(landed, start, end, text)
     keep = (lower / t).view(-1, 1, 1, 1, 1)
 
     class Knows(nn.Module):
         def forward(self, x_t: Tensor, _t: Tensor, _text: Tensor, return_dict: bool) -> tuple[Tensor]:
             return ((landed - keep * x_t) / (1 - keep),)
 
-    loss = distillation.halving_loss(Knows(), teacher, x, text, text[:1], 2, 1.0, SAMPLE, seeded("a"))
+    denoisers = Denoiser(Knows(), SAMPLE), Denoiser(teacher, SAMPLE)
+    loss = step_loss(progressive_target, *denoisers, x, text, 2, seeded("a"))
     assert loss.item() < 1e-8

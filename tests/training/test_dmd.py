@@ -5,21 +5,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from onestep.training.distillation_settings import MatchingSettings
-from onestep.training.dmd import LEVELS, Matching, altered
-from onestep.training.trainer import make_accelerator, seeded
+from onestep.training.accelerator import make_accelerator
+from onestep.training.batches import seeded
+from onestep.training.denoiser import Denoiser
+from onestep.training.distillation_settings import DmdSettings
+from onestep.training.dmd import LEVELS, DistributionMatching, corrupt_captions
 from tests.tiny import SAMPLE
 
 MEAN, SPREAD = 0.7, 0.5
-SETTINGS = MatchingSettings(
+SETTINGS = DmdSettings(
     updates=2,
     warmup=1,
     guidance_scale=1.0,
     token_exchange=0.0,
     token_dropout=0.0,
     optimizer="adamw",
-    rate=0.01,
-    score_rate=0.02,
+    student_lr=0.01,
+    score_lr=0.02,
 )
 TEXT = torch.zeros(256, 1, 1)
 
@@ -48,10 +50,9 @@ class Line(nn.Module):
         return self.a + self.b * z
 
 
-def make(guidance: float = 1.0) -> Matching:
-    settings = SETTINGS.model_copy(update={"guidance_scale": guidance})
-    teacher = GaussianDenoiser(MEAN, SPREAD).requires_grad_(False)
-    return Matching(teacher, SAMPLE, torch.zeros(1, 1, 1), settings, make_accelerator("fp32", 1))
+def make(guidance: float = 1.0) -> DistributionMatching:
+    teacher = Denoiser(GaussianDenoiser(MEAN, SPREAD).requires_grad_(False), SAMPLE, guidance, torch.zeros(1, 1, 1))
+    return DistributionMatching(teacher, make_accelerator("fp32", 1))
 
 
 def noise(*key: object) -> Tensor:
@@ -71,7 +72,11 @@ def test_gradient_is_the_difference_of_the_two_denoisers_normalised_clip_by_clip
     x_t = (1 - level) * sample.detach() + level * torch.randn(sample.shape, generator=random)
     fake, real, uncaptioned = (
         network(x_t, t * 1000, words, False)[0]
-        for network, words in ((matching.module, text), (matching.teacher, text), (matching.teacher, TEXT))
+        for network, words in (
+            (matching.module, text),
+            (matching.teacher.network, text),
+            (matching.teacher.network, TEXT),
+        )
     )
     real = uncaptioned + guidance * (real - uncaptioned)
     expected = (fake - real) / (sample - real).abs() / sample.numel()
@@ -94,12 +99,12 @@ def test_score_loss_trains_the_score_model_alone_and_finds_the_student_s_distrib
         loss.backward()
         optimizer.step()
     assert student.a.grad is None
-    assert matching.teacher.mean == MEAN
+    assert matching.teacher.network.mean == MEAN
     assert matching.module.mean.item() == pytest.approx(0.0, abs=0.1)
     assert matching.module.spread.item() == pytest.approx(1.0, abs=0.1)
 
 
-def train(matching: Matching, student: Line, updates: int) -> Line:
+def train(matching: DistributionMatching, student: Line, updates: int) -> Line:
     trained = [*student.parameters(), *matching.module.parameters()]
     optimizer = torch.optim.Adam(trained, 0.01, (0.0, 0.99))
     for step in range(updates):
@@ -122,7 +127,7 @@ def test_student_comes_to_the_teacher_s_distribution() -> None:
 
 def test_half_of_the_captions_lose_words_and_the_others_none() -> None:
     text, empty = torch.randn(64, 16, 4), torch.randn(1, 16, 4)
-    short = altered(text, empty, SETTINGS.model_copy(update={"token_dropout": 0.25}), seeded("words"))
+    short = corrupt_captions(text, empty, SETTINGS.model_copy(update={"token_dropout": 0.25}), seeded("words"))
     kept, gone = ((short == states).all(dim=2) for states in (text, empty.expand_as(text)))
     assert (kept ^ gone).all()
     assert kept[32:].all()
@@ -132,7 +137,7 @@ def test_half_of_the_captions_lose_words_and_the_others_none() -> None:
 def test_half_of_the_captions_take_words_of_another_at_the_same_place() -> None:
     text, empty = torch.randn(64, 16, 4), torch.randn(1, 16, 4)
     settings = SETTINGS.model_copy(update={"token_exchange": 0.5, "token_dropout": 0.5})
-    mixed = altered(text, empty, settings, seeded("words"))
+    mixed = corrupt_captions(text, empty, settings, seeded("words"))
     own, another, gone = ((mixed == s).all(dim=2) for s in (text, text.roll(1, dims=0), empty.expand_as(text)))
     assert (own | another | gone).all()
     assert own[32:].all()
@@ -142,13 +147,13 @@ def test_half_of_the_captions_take_words_of_another_at_the_same_place() -> None:
 
 def test_captions_stay_whole_without_either() -> None:
     text = torch.randn(8, 16, 4)
-    assert torch.equal(altered(text, torch.randn(1, 16, 4), SETTINGS, seeded("words")), text)
+    assert torch.equal(corrupt_captions(text, torch.randn(1, 16, 4), SETTINGS, seeded("words")), text)
 
 
 def test_teacher_takes_no_gradient() -> None:
     matching = make(2.0)
-    before = copy.deepcopy(cast(Any, matching.teacher).state_dict())
+    before = copy.deepcopy(cast(Any, matching.teacher.network).state_dict())
     matching.student_loss(noise("x").requires_grad_(True), TEXT, seeded("a")).backward()
-    assert all(p.grad is None for p in matching.teacher.parameters())
+    assert all(p.grad is None for p in matching.teacher.network.parameters())
     assert all(p.grad is None for p in matching.module.parameters())
-    assert all(torch.equal(before[name], p) for name, p in matching.teacher.state_dict().items())
+    assert all(torch.equal(before[name], p) for name, p in matching.teacher.network.state_dict().items())

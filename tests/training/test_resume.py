@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from onestep.core.storage import StorageError, read_json, sha256_folder, write_json
 from onestep.training.adversarial import train_adversarial
+from onestep.training.callbacks.resume import ROOT, ResumePoint, ResumeRefused
 from onestep.training.distillation import train_consistency
-from onestep.training.resume import ROOT, ResumePoint, ResumeRefused
 from tests.training.conftest import ADVERSARIAL, CONSISTENCY
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
@@ -48,18 +48,18 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, method: str, at: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "matching", "killed_at"),
+    ("target", "dmd_updates", "killed_at"),
     [("consistency", 0, 5), ("progressive", 0, 5), ("trajectory", 0, 5), ("trajectory", 4, 5), ("trajectory", 4, 9)],
 )
 def test_resumed_consistency_run_equals_uninterrupted_run(
-    base: Path, latents: Path, tmp_path: Path, monkeypatch, target: str, matching: int, killed_at: int
+    base: Path, latents: Path, tmp_path: Path, monkeypatch, target: str, dmd_updates: int, killed_at: int
 ) -> None:
     optimizer = "muon" if target == "trajectory" else "adamw"
-    changes = {"matching": CONSISTENCY.matching.model_copy(update={"updates": matching})}
+    changes = {"dmd": CONSISTENCY.dmd.model_copy(update={"updates": dmd_updates})}
     settings = CONSISTENCY.model_copy(update={"target": target, "optimizer": optimizer, "depth_repeats": 2} | changes)
     train_consistency(latents, base, tmp_path / "whole", tmp_path / "curves-whole", settings)
     with monkeypatch.context() as patch:
-        interrupted(patch, "onestep.training.distillation.Consistency", killed_at)
+        interrupted(patch, "onestep.training.distillation.Distillation", killed_at)
         with pytest.raises(Killed):
             train_consistency(latents, base, tmp_path / "resumed", tmp_path / "curves-resumed", settings)
     assert not (tmp_path / "resumed").exists()
@@ -162,11 +162,11 @@ def test_latents_of_another_base_are_refused(base: Path, latents: Path, tmp_path
 def test_a_run_killed_at_ten_random_moments_ends_with_the_same_weights(
     latents: Path, base: Path, tmp_path: Path
 ) -> None:
-    """Adversarial training with its watch, killed outright ten times, wherever it happens to be."""
+    """Adversarial training with its evaluations, killed outright ten times, wherever it happens to be."""
     script = (
         "from pathlib import Path; import sys, torch; torch.set_num_threads(1);"
         "from onestep.training.adversarial import train_adversarial;"
-        "from tests.training.conftest import ADVERSARIAL; from tests.training.test_watch import by_samples;"
+        "from tests.training.conftest import ADVERSARIAL; from tests.training.test_callbacks import by_samples;"
         "settings = ADVERSARIAL.model_copy(update={'updates': 150, 'end_game': 30, 'evaluate_every': 10,"
         "'checkpoint_every': 5, 'samples_every': 10});"
         "latents, base, out = map(Path, sys.argv[1:]);"

@@ -168,7 +168,7 @@ def encode(clips: Clips, base: Base, validation: Validation, out: OutFolder, par
 @app.command(rich_help_panel=STAGES)
 def consistency(latents: Latents, base: Base, out: OutFolder, curves: Curves, params: ParamsFile = PARAMS) -> None:
     """The base becomes a student that samples in one step: consistency, progressive or trajectory distillation (APT
-    section 3.2), then distribution matching (DMD). Groups `consistency` and `consistency.matching` of the settings.
+    section 3.2), then distribution matching (DMD). Groups `consistency` and `consistency.dmd` of the settings.
     """
     from onestep.training.distillation import train_consistency
 
@@ -189,11 +189,11 @@ def adversarial(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Adversarial post-training against real clips (APT section 3.3): the one-step model."""
-    from onestep.evaluation.dev_evaluator import watch_with
+    from onestep.evaluation.dev_evaluator import dev_measure_of
     from onestep.training.adversarial import train_adversarial
 
-    settings, watch = _params(params).adversarial, watch_with(clips, judge, margins)
-    train_adversarial(latents, base, consistency, out, discriminator, curves, settings, watch)
+    settings, measure = _params(params).adversarial, dev_measure_of(clips, judge, margins)
+    train_adversarial(latents, base, consistency, out, discriminator, curves, settings, measure)
 
 
 @app.command(rich_help_panel=STAGES)

@@ -1,6 +1,6 @@
 """Samples measured while a model trains: the evaluation's own metrics on the dev split's captions.
 
-The test split is for the verdict alone. Noise, captions and reference clips are fixed by the seed, so that two looks
+The test split is for the verdict alone. Noise, captions and reference clips are fixed by the seed, so that two evaluations
 differ by the weights alone; no random state but its own is touched.
 """
 
@@ -17,10 +17,10 @@ from onestep.evaluation.fidelity import Margins, read_margins, scores, texture
 from onestep.evaluation.judge import load_judge
 from onestep.evaluation.measurement import make_measurer, measure
 from onestep.models.pipeline import VideoPipeline
-from onestep.training.adversarial import WatchWith
+from onestep.training.adversarial import MakeMeasure
 from onestep.training.adversarial_settings import AdversarialSettings
-from onestep.training.trainer import seeded
-from onestep.training.watch import Generate, Measure, Seen
+from onestep.training.batches import seeded
+from onestep.training.measurement import Measure, Measured, Sampler
 
 _REFERENCE = 256  # real clips of the dev and train splits that samples are compared with
 _RESAMPLES = 200  # of the prompts
@@ -28,20 +28,20 @@ _BATCH = 16  # clips decoded at once
 _LEAST_MOTION = 1e-6  # so that real clips without motion divide by something
 
 
-def watch_with(clips: Path, judge: Path, margins: Path) -> WatchWith:
-    """What the adversarial stage needs to look at its samples: clips give captions' attributes and the reference.
+def dev_measure_of(clips: Path, judge: Path, margins: Path) -> MakeMeasure:
+    """What the adversarial stage needs to measure its samples: clips give captions' attributes and the reference.
 
     margins: where fidelity's whitening stands; without ones that fit, fidelity is not measured.
     """
 
     def make(pipeline: VideoPipeline, dev: LatentSet, settings: AdversarialSettings) -> Measure:
         found = read_margins(margins)
-        return development_measure(pipeline, dev, clips, judge, settings.evaluate_clips, settings.seed, found)
+        return dev_measure(pipeline, dev, clips, judge, settings.evaluate_clips, settings.seed, found)
 
     return make
 
 
-def development_measure(
+def dev_measure(
     pipeline: VideoPipeline,
     dev: LatentSet,
     clips: Path,
@@ -54,7 +54,7 @@ def development_measure(
 
     `frechet_video_distance`, `patch_frechet_distance`, `attribute_accuracy` where the footage has attributes, `fidelity`
     where margins hold for these clips and this judge, and as shares of real clips' values `diversity`, `motion`,
-    `structural_stability`. Each also on resampled prompts and reference clips, the same at every look.
+    `structural_stability`. Each also on resampled prompts and reference clips, the same at every evaluation.
     """
     index = read_index(clips)
     own = index.set_index("clip_id").loc[dev.rows.clip_id.tolist()].reset_index()
@@ -72,30 +72,32 @@ def development_measure(
     noise = torch.randn((count, *dev.record["latent_shape"]), generator=seeded(seed, "development"))
     text = dev.text(prompts.caption.tolist())
 
-    def measured(generate: Generate) -> Seen:
+    def measured(sampler: Sampler) -> Measured:
         frames = []
         for start in range(0, count, _BATCH):
             part = slice(start, start + _BATCH)
-            latents = generate(noise[part].to(pipeline.device), text[part].to(pipeline.device))
+            latents = sampler(noise[part].to(pipeline.device), text[part].to(pipeline.device))
             frames.append(pipeline.decode_video(latents))
         found = measure(np.concatenate(frames), measurer)
-        seen = {
+        estimates = {
             "frechet_video_distance": video.of(Moments(found.features[:, None])),
             "patch_frechet_distance": patch.of(found.patches),
         }
         if "attribute_accuracy" in found.clips:
-            seen["attribute_accuracy"] = mean_of(found.clips["attribute_accuracy"].to_numpy(), draws)
+            estimates["attribute_accuracy"] = mean_of(found.clips["attribute_accuracy"].to_numpy(), draws)
         if holding:
-            seen["fidelity"] = mean_of(scores(found, textures, holding)["fidelity"], draws)
+            estimates["fidelity"] = mean_of(scores(found, textures, holding)["fidelity"], draws)
         for name in ("motion", "structural_stability"):
             share = found.clips[name].to_numpy() / max(real.clips[name].mean(), _LEAST_MOTION)
-            seen[name] = mean_of(share, draws)
+            estimates[name] = mean_of(share, draws)
         spread, spread_of_real = (diversity(each.features, draws) for each in (found, real))
         if spread and spread_of_real:
-            seen["diversity"] = Estimate(spread.value / spread_of_real.value, spread.resampled / spread_of_real.value)
-        return Seen(
-            {name: estimate.value for name, estimate in seen.items()},
-            {name: estimate.resampled for name, estimate in seen.items()},
+            estimates["diversity"] = Estimate(
+                spread.value / spread_of_real.value, spread.resampled / spread_of_real.value
+            )
+        return Measured(
+            {name: estimate.value for name, estimate in estimates.items()},
+            {name: estimate.resampled for name, estimate in estimates.items()},
         )
 
     return measured

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from onestep.models.families.base import Family
+from onestep.models.norms import RMSNorm
 
 
 def head_layers(depth: int, fractions: Sequence[float]) -> tuple[int, ...]:
@@ -29,9 +30,9 @@ class Head(nn.Module):
         super().__init__()
         self.heads = heads
         self.query = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
-        self.norm_query, self.norm_tokens, self.norm_mlp = (nn.RMSNorm(width, eps=1e-6) for _ in range(3))
+        self.norm_query, self.norm_tokens, self.norm_mlp = (RMSNorm(width, eps=1e-6) for _ in range(3))
         self.to_q, self.to_k, self.to_v, self.to_out = (nn.Linear(width, width) for _ in range(4))
-        self.norm_q, self.norm_k = (nn.RMSNorm(width // heads, eps=1e-6) for _ in range(2))
+        self.norm_q, self.norm_k = (RMSNorm(width // heads, eps=1e-6) for _ in range(2))
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
 
     def forward(self, tokens: Tensor) -> Tensor:

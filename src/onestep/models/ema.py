@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 
-class Average:
-    """The average `θ̄ ← d·θ̄ + (1 − d)·θ` of a model's parameters, kept in float32; `decay` 0 follows the model itself.
+class EMA:
+    """`θ̄ ← d·θ̄ + (1 − d)·θ` of a model's parameters, kept in float32; `decay` 0 follows the model itself.
 
     warm_up: early on the decay is `min(d, (1 + n)/(10 + n))`, so that a start that is not worth keeping is forgotten.
     Without it the average starts as the model, for one that is trained already.

@@ -5,12 +5,12 @@ that predicts the sample, `‖x̂ − x‖²/t²` with t held at 0.2 or more (ar
 """
 
 import copy
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -20,17 +20,21 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 from onestep.core.storage import read_json, reading, replacing_folder, sha256_folder, write_json
 from onestep.data.clips import read_index
 from onestep.demo import world
-from onestep.models.ema import Average
+from onestep.models.ema import EMA
 from onestep.models.families.wan import normalised_latents
 from onestep.models.pipeline import VideoPipeline, mix, predict_sample
 from onestep.pretraining.settings import TeacherTraining
 from onestep.pretraining.vae import ClipSet
+from onestep.training.accelerator import make_accelerator
+from onestep.training.batches import Batches, seeded
+from onestep.training.optimizer_step import lr_cosine, lr_warmup, optimizer_step, set_lr_scale
 from onestep.training.optimizers import Muon, split_parameters
-from onestep.training.trainer import Batches, Plan, finish, make_accelerator, run, seeded
+from onestep.training.plan import Plan, finish, make_trainer
 
 SMALLEST_T = 0.2  # below, a narrow network's own floor would drown the noisy levels that few steps live on
 LEVEL_MEAN, LEVEL_SPREAD = 0.3, 1.2  # of logit(t): a little towards noise, where few-step sampling lives
 PREVIEW_STEPS = 8
+MAX_NORM = 1.0  # of the gradient; a larger one is clipped
 LATENTS = "latents.safetensors"
 CAPTIONS = "captions.json"
 
@@ -125,8 +129,9 @@ class TeacherMethod:
         captions: list[str],
         settings: TeacherTraining,
         preview_captions: list[str],
+        accelerator: Accelerator,
     ) -> None:
-        self.networks, self.pipeline, self.settings = networks, pipeline, settings
+        self.networks, self.pipeline, self.settings, self.accelerator = networks, pipeline, settings, accelerator
         if settings.compile:
             for block in pipeline.transformer.blocks:
                 block.compile()
@@ -143,20 +148,27 @@ class TeacherMethod:
             "muon": Muon(matrices, settings.muon_lr),
             "adam": torch.optim.AdamW(rest, settings.adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
         }
-        self.average = Average(networks, settings.ema)
-        self.averages: dict[str, Any] = {"networks": self.average}
+        self.ema = EMA(networks, settings.ema)
+        self.emas: dict[str, Any] = {"networks": self.ema}
         self.snapshots: dict[str, dict[str, Tensor]] = {}
-        self.rate = 1.0
+        self.lr_scale = 1.0
         shape = (len(preview_captions), *pipeline.latent_shape(13, 64, 64))
         self._noise = torch.randn(shape, generator=seeded(settings.seed, "preview"))
 
     def update(self, step: int, batches: Batches) -> dict[str, float]:
         """One flow-matching step."""
         s = self.settings
-        x, numbers, random = batches(step, 0, 1)
-        factor = min(1.0, (step + 1) / s.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / s.updates)))
-        self.optimizers["muon"].param_groups[0]["lr"] = s.muon_lr * factor
-        self.optimizers["adam"].param_groups[0]["lr"] = s.adam_lr * factor
+        optimizers = self.optimizers.values()
+        set_lr_scale(optimizers, self.lr_scale * lr_warmup(step, s.warmup) * lr_cosine(step, s.updates))
+        numbers = optimizer_step(
+            self.loss, [self.networks], optimizers, self.accelerator, batches, step, max_norm=MAX_NORM
+        )
+        self.ema.update(self.networks)
+        return numbers
+
+    def loss(self, x: Tensor, numbers: Tensor, random: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The loss of latents `[B, C, T, H, W]` with caption numbers `[B]`, some of which are dropped."""
+        s = self.settings
         dropped = torch.rand(len(x), generator=random) < s.caption_dropout
         numbers = numbers.masked_fill(dropped, len(self._tokens["captions"].input_ids) - 1)
         text = self._encode(self.networks["text_encoder"], "captions", numbers)
@@ -165,19 +177,13 @@ class TeacherMethod:
         predicted = predict_sample(self.networks["transformer"], mix(x, noise, t), t, text, self.pipeline.form)
         per_clip = (predicted - x).square().mean(dim=(1, 2, 3, 4)) / t.clamp(min=SMALLEST_T).square()
         loss = per_clip.mean()
-        self.networks.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
-        for optimizer in self.optimizers.values():
-            optimizer.step()
-        self.average.update(self.networks)
-        return {"velocity_loss": loss.item(), "gradient_norm": norm.item()}
+        return loss, {"velocity_loss": loss.item()}
 
     @torch.no_grad()
     def preview(self) -> Tensor:
-        """Samples of the averaged networks for the preview captions, without guidance."""
+        """Samples of the networks' EMA for the preview captions, without guidance."""
         averaged = copy.deepcopy(self.networks)
-        self.average.copy_to(averaged)
+        self.ema.copy_to(averaged)
         text = self._encode(averaged["text_encoder"], "preview", torch.arange(len(self._noise)))
         original, self.pipeline.transformer = self.pipeline.transformer, averaged["transformer"]
         latents = self.pipeline.denoise(self._noise, text, PREVIEW_STEPS, 1.0)
@@ -212,7 +218,7 @@ def train_teacher(
     latents = EncodedClips(latents_folder)
     preview = read_index(clips).query("split == 'dev'").caption.tolist()[:12]
     accelerator = make_accelerator("fp32", 1)
-    method = TeacherMethod(networks, pipeline, latents.captions, settings, preview)
+    method = TeacherMethod(networks, pipeline, latents.captions, settings, preview, accelerator)
     plan = Plan(
         stage="teacher",
         request={
@@ -227,8 +233,8 @@ def train_teacher(
         decode=pipeline.decode_video,
         captions=preview,
     )
-    run(method, Batches(latents, settings.batch, accelerator, settings.seed), plan, accelerator)
-    method.average.copy_to(networks)
+    make_trainer(plan, accelerator).fit(method, Batches(latents, settings.batch, accelerator, settings.seed))
+    method.ema.copy_to(networks)
     first = read_index(clips).iloc[0]
     with replacing_folder(out) as partial:
         pipeline.save(

@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, WanResidualBlock
 from torch import Tensor
@@ -22,9 +23,14 @@ from onestep.core.storage import replacing_folder, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index
 from onestep.models.pipeline import arrange_convolutions
 from onestep.pretraining.settings import VaeTraining
+from onestep.training.accelerator import make_accelerator
+from onestep.training.batches import Batches
+from onestep.training.optimizer_step import lr_cosine, lr_warmup, optimizer_step, set_lr_scale
 from onestep.training.optimizers import Muon, split_parameters
-from onestep.training.trainer import Batches, Plan, finish, make_accelerator, run
+from onestep.training.plan import Plan, finish, make_trainer
 
+WARMUP = 50  # updates of linear warm-up
+MAX_NORM = 1.0  # of the gradient; a larger one is clipped
 CONVOLUTIONS = ("encoder", "decoder", "quant_conv", "post_quant_conv")
 
 
@@ -93,38 +99,38 @@ def shortcuts_alone(active: bool) -> Iterator[None]:
 class VaeMethod:
     """Reconstruction by mean squared error; a little noise on the latents makes the decoder forgive a generator's errors."""
 
-    def __init__(self, vae: AutoencoderKLWan, settings: VaeTraining, preview: Tensor) -> None:
-        self.vae, self.settings, self._preview = vae, settings, preview
+    def __init__(self, vae: AutoencoderKLWan, settings: VaeTraining, preview: Tensor, accelerator: Accelerator) -> None:
+        self.vae, self.settings, self._preview, self.accelerator = vae, settings, preview, accelerator
         matrices, rest = split_parameters(vae, CONVOLUTIONS)
         self.modules: dict[str, Any] = {"vae": vae}
         self.optimizers: dict[str, Any] = {
             "muon": Muon(matrices, settings.muon_lr),
             "adam": torch.optim.AdamW(rest, settings.adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
         }
-        self.averages: dict[str, Any] = {}
+        self.emas: dict[str, Any] = {}
         self.snapshots: dict[str, dict[str, Tensor]] = {}
-        self.rate = 1.0
+        self.lr_scale = 1.0
 
     def update(self, step: int, batches: Batches) -> dict[str, float]:
         """One step of both optimisers on one batch."""
-        s = self.settings
-        x, random = batches(step, 0, 1)
-        x = x[:, :, : s.frames]
-        factor = min(1.0, (step + 1) / 50) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / s.updates)))
-        self.optimizers["muon"].param_groups[0]["lr"] = s.muon_lr * factor
-        self.optimizers["adam"].param_groups[0]["lr"] = s.adam_lr * factor
+        s, optimizers = self.settings, self.optimizers.values()
+        set_lr_scale(optimizers, self.lr_scale * lr_warmup(step, WARMUP) * lr_cosine(step, s.updates))
         with shortcuts_alone(step < s.shortcut_updates):
-            latents = self.vae.encode(x).latent_dist.mode()
-            spread = latents.detach().std(dim=(0, 2, 3, 4), keepdim=True)
-            noise = torch.randn(latents.shape, generator=random) * spread * s.latent_noise
-            error = (self.vae.decode(latents + noise).sample - x).square().mean()
+            numbers = optimizer_step(
+                self.loss, [self.vae], optimizers, self.accelerator, batches, step, max_norm=MAX_NORM
+            )
+        return {"psnr_db": numbers["psnr_db"]}
+
+    def loss(self, x: Tensor, random: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The loss of pixels `[B, 3, T, H, W]` in [−1, 1], of which only the first frames are used."""
+        s = self.settings
+        x = x[:, :, : s.frames]
+        latents = self.vae.encode(x).latent_dist.mode()
+        spread = latents.detach().std(dim=(0, 2, 3, 4), keepdim=True)
+        noise = torch.randn(latents.shape, generator=random) * spread * s.latent_noise
+        error = (self.vae.decode(latents + noise).sample - x).square().mean()
         loss = error + s.latent_penalty * latents.square().mean()
-        self.vae.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
-        for optimizer in self.optimizers.values():
-            optimizer.step()
-        return {"psnr_db": 10 * math.log10(4 / error.item())}
+        return loss, {"psnr_db": 10 * math.log10(4 / error.item())}
 
     @torch.no_grad()
     def preview(self) -> Tensor:
@@ -153,7 +159,7 @@ def train_vae(clips: Path, out: Path, curves: Path, settings: VaeTraining) -> No
     arrange_convolutions(vae, torch.channels_last_3d)
     accelerator = make_accelerator("fp32", 1)
     preview = to_pixels(held_out.frames[:12])
-    method = VaeMethod(vae, settings, preview)
+    method = VaeMethod(vae, settings, preview, accelerator)
     plan = Plan(
         stage="vae",
         request={"settings": settings.model_dump(mode="json"), "clips": sha256_folder(clips)},
@@ -164,7 +170,7 @@ def train_vae(clips: Path, out: Path, curves: Path, settings: VaeTraining) -> No
         decode=lambda latents: decode_frames(vae, latents),
         captions=held_out.index.caption.tolist()[:12],
     )
-    run(method, Batches(training, settings.batch, accelerator, settings.seed), plan, accelerator)
+    make_trainer(plan, accelerator).fit(method, Batches(training, settings.batch, accelerator, settings.seed))
     vae.eval().requires_grad_(False)
     mean, std = _latent_statistics(vae, training.frames[::4])
     vae.register_to_config(latents_mean=mean, latents_std=std)

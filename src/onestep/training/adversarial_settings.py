@@ -42,8 +42,8 @@ class GuardSettings(Settings):
     one_sided: Annotated[float, within(0, 1000, "a mean loss of the discriminator")]
     gap: Annotated[float, within(1e-9, 1e9, "a mean difference of logits")]
     floor: Share
-    rollbacks: Annotated[int, within(0, 1000, "returns of one run")]
-    rate_factor: Annotated[float, within(1e-6, 0.999999, "a return at the same rate would collapse again")]
+    rollbacks: Annotated[int, within(0, 1000, "rollbacks of one run")]
+    lr_factor: Annotated[float, within(1e-6, 0.999999, "a run that goes back at the same rate would collapse again")]
 
 
 class AdversarialSettings(Settings):
@@ -56,7 +56,7 @@ class AdversarialSettings(Settings):
     accumulate: Micros
     generator_lr: Rate
     discriminator_lr: Rate
-    cooldown: Share
+    lr_decay: Share
     discriminator_warmup: UpdatesOrNone
     loss: Literal["non-saturating", "relativistic"]
     r1: Strength
@@ -74,7 +74,7 @@ class AdversarialSettings(Settings):
     train_backbone: bool
     ema: Annotated[tuple[Decay, ...], distinct(lambda decay: f"{decay:g}")]
     end_game: UpdatesOrNone
-    end_game_rate: Annotated[float, within(1e-9, 1, "a factor that lowers the rates")]
+    end_game_lr_scale: Annotated[float, within(1e-9, 1, "a factor that lowers the rates")]
     evaluate_every: Updates
     evaluate_clips: Annotated[int, within(8, 1_000_000, "fewer samples give no distance")]
     select: dict[DevMetric, Annotated[float, within(-1e9, 1e9, "the weight of a metric")]]

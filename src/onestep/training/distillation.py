@@ -1,23 +1,10 @@
 """Few-step initialisation: the base becomes a student that maps noise to a clean sample in one step.
 
-Three targets, each of the frozen teacher (the base) with guidance baked in, under MSE in the clean sample, so that both
-prediction forms train alike:
-
-* `consistency`: APT (arXiv 2501.08316) section 3.2, discrete-time consistency distillation. The student maps every noise
-  level straight to the clean sample; its target is one step of the teacher to the next lower level, evaluated by the
-  student itself without gradient. Where the paper is silent AAPT's published choices are followed (arXiv 2506.09350:
-  fixed levels, no average in the target, AdamW with weight decay 0.01).
-* `progressive`: progressive distillation (Salimans and Ho, arXiv 2202.00512; SeedVR2, arXiv 2506.05301, before its GAN).
-  The number of steps halves until one is left; each student learns two steps of the one before.
-* `trajectory`: the target is the end of the teacher's own sampler from the same noise (Luhman and Luhman,
-  arXiv 2101.02388), from a pool of such pairs made once. It is what consistency distillation with one level and a
-  many-step teacher comes to; nothing is bootstrapped, so it learns fastest where the pool is affordable.
-
-Then, where `matching.updates` says so, the student's samples are matched to the teacher's distribution (`matching.py`).
+First the student learns a target of the frozen teacher (the base) with guidance baked in (`targets.py`). Then, where
+`dmd.updates` says so, its samples are matched to the teacher's distribution (`dmd.py`).
 """
 
 import copy
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,93 +14,24 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from onestep.models.depth import repeat_blocks
-from onestep.models.ema import Average
-from onestep.models.families.base import Form
-from onestep.models.pipeline import VideoPipeline, load_pipeline, mix, predict_sample
+from onestep.models.ema import EMA
+from onestep.models.pipeline import VideoPipeline
+from onestep.training.accelerator import attention, make_accelerator
+from onestep.training.batches import Batches, seeded
+from onestep.training.denoiser import Denoiser
 from onestep.training.distillation_settings import ConsistencySettings
-from onestep.training.dmd import BETAS as MATCHING_BETAS
-from onestep.training.dmd import Matching, altered, guided
-from onestep.training.losses import consistency_loss
-from onestep.training.optimizers import Muon, split_parameters
-from onestep.training.stage import open_stage, save_model
-from onestep.training.trainer import Batches, accumulated, cooled, make_accelerator, run, seeded, set_rates
+from onestep.training.dmd import BETAS as DMD_BETAS
+from onestep.training.dmd import DistributionMatching, corrupt_captions
+from onestep.training.optimizer_step import LossOf, lr_decay, lr_warmup, optimizer_step, set_lr_scale
+from onestep.training.optimizers import make_optimizers
+from onestep.training.plan import make_trainer
+from onestep.training.stage import load_for_training, open_stage, save_model
+from onestep.training.targets import Pairs, consistency_target, make_pairs, progressive_target, step_loss
 
 BETAS = (0.9, 0.95)
-ADAM_SHARE = 0.05  # rate of what Muon does not train (biases, norms, embeddings) over Muon's own
 
 
-def levels(count: int, device: torch.device | None = None) -> Tensor:
-    """The fixed noise levels `[count + 1]` from 0 (clean) to 1 (pure noise), evenly spaced."""
-    return torch.linspace(0, 1, count + 1, device=device)
-
-
-@torch.no_grad()
-def teacher_step(
-    teacher: nn.Module, x_t: Tensor, t: Tensor, lower: Tensor, text: Tensor, empty: Tensor, guidance: float, form: Form
-) -> Tensor:
-    """One Euler step of the guided teacher from level `t` to `lower` (both `[B]`): `x − (t − lower)·v`.
-
-    The velocity is that of the guided clean sample, `v = (x_t − x̂)/t`.
-    """
-    clean = guided(teacher, x_t, t, text, empty, guidance, form)
-    keep = (lower / t).view(-1, 1, 1, 1, 1)
-    return keep * x_t + (1 - keep) * clean
-
-
-def step_loss(
-    student: nn.Module,
-    teacher: nn.Module,
-    x: Tensor,
-    text: Tensor,
-    empty: Tensor,
-    count: int,
-    guidance: float,
-    form: Form,
-    random: torch.Generator,
-) -> Tensor:
-    """Consistency distillation on one micro-batch: clean latents `x` `[B, C, T, H, W]`, text `[B, L, D]`, `count` levels."""
-    x_t, t, lower = _noised(x, count, random)
-    target_input = teacher_step(teacher, x_t, t, lower, text, empty, guidance, form)
-    with torch.no_grad():
-        target = predict_sample(student, target_input, lower, text, form)
-        clean = (lower == 0).view(-1, 1, 1, 1, 1)
-        target = torch.where(clean, target_input, target)
-    return consistency_loss(predict_sample(student, x_t, t, text, form), target)
-
-
-def halving_loss(
-    student: nn.Module,
-    teacher: nn.Module,
-    x: Tensor,
-    text: Tensor,
-    empty: Tensor,
-    count: int,
-    guidance: float,
-    form: Form,
-    random: torch.Generator,
-) -> Tensor:
-    """Progressive distillation on one micro-batch: one of the student's `count` steps learns two of the teacher's.
-
-    The target is the clean sample from which one Euler step lands where the teacher's two do (arXiv 2202.00512,
-    algorithm 2): `x̂ = (x″ − (lower/t)·x_t) / (1 − lower/t)`.
-    """
-    x_t, t, lower = _noised(x, count, random)
-    middle = (t + lower) / 2
-    halfway = teacher_step(teacher, x_t, t, middle, text, empty, guidance, form)
-    landed = teacher_step(teacher, halfway, middle, lower, text, empty, guidance, form)
-    keep = (lower / t).view(-1, 1, 1, 1, 1)
-    return consistency_loss(predict_sample(student, x_t, t, text, form), (landed - keep * x_t) / (1 - keep))
-
-
-def _noised(x: Tensor, count: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Each clip at a random one of `count` levels: `x_t`, its level `t` and the level below, `[B]`."""
-    table = levels(count, x.device)
-    index = torch.randint(1, count + 1, (len(x),), generator=random).to(x.device)
-    t = table[index]
-    return mix(x, torch.randn(x.shape, generator=random).to(x), t), t, table[index - 1]
-
-
-class Consistency:
+class Distillation:
     """The method of the `consistency` stage: the student starts as the base and learns its own few-step map."""
 
     def __init__(
@@ -125,149 +43,106 @@ class Consistency:
         empty: Tensor,
         preview: tuple[Tensor, Tensor],
     ) -> None:
+        """empty: text states `[1, L, D]` of the empty caption, for guidance; preview: noise and text states for `preview`."""
         self.settings, self.accelerator, self.form = settings, accelerator, student.form
+        self.pipeline, self.empty, self._preview = teacher, empty.to(accelerator.device), preview
         network = repeat_blocks(student.transformer, student.family, settings.depth_repeats, settings.depth_tied)
         network.train().requires_grad_(True)
-        self.teacher, self.empty, self._preview = teacher, empty.to(accelerator.device), preview
-        self.rate, self.student = 1.0, accelerator.prepare(network)
+        self.student = Denoiser(accelerator.prepare(network), self.form)
+        self.teacher = Denoiser(teacher.transformer, self.form, settings.guidance_scale, self.empty)
+        self.lr_scale = 1.0
         self.optimizers: dict[str, Any] = {}
         self._prepared: dict[str, Any] = {}
-        self._rates = self._optimize(
+        self._optimizers_of: dict[str, list[str]] = {}  # names of the optimisers of each loss
+        self._add_optimizers(
             "student", network, settings.optimizer, settings.learning_rate, BETAS, settings.weight_decay
         )
-        self.average = Average(network, settings.ema or 0.0)
+        self.ema = EMA(network, settings.ema or 0.0)
         self.modules: dict[str, Any] = {"student": network}
         if settings.target == "progressive":
             self.modules["previous"] = copy.deepcopy(network).eval().requires_grad_(False)
-        if settings.matching.updates:
-            self._prepare_matching(network)
-        self.averages: dict[str, Any] = {"student": self.average}
+        if settings.dmd.updates:
+            self._prepare_dmd(network)
+        self.emas: dict[str, Any] = {"student": self.ema}
         self.snapshots: dict[str, dict[str, Tensor]] = {}
-        self._pool: tuple[Tensor, Tensor, Tensor] | None = None
+        self._pairs: Pairs | None = None
 
     def update(self, step: int, batches: Batches) -> dict[str, float]:
-        """One optimiser step on the target's loss; of the matching's, after those."""
+        """One optimiser step on the target's loss; on DMD's after those."""
         s = self.settings
         if step >= s.updates:
-            return self._match(step, batches)
-        factor = self.rate * min(1.0, (step + 1) / max(s.warmup, 1)) * cooled(step, s.updates, s.cooldown)
-        set_rates(self.optimizers, self._rates, factor)
-        if s.target == "trajectory" and self._pool is None:
-            self._pool = self._make_pairs(batches)
+            return self._match(step - s.updates, step, batches)
+        if s.target == "trajectory" and self._pairs is None:
+            self._pairs = make_pairs(
+                self.pipeline, s.teacher_steps, s.guidance_scale, self.empty, s.pairs, batches, self.accelerator
+            )
         if s.target == "progressive":
             self._halve(step)
-        optimizers = [self._prepared[name] for name in self._rates]
-        numbers = accumulated(self.loss, (self.student,), optimizers, self.accelerator, batches, step, s.accumulate)
-        self.average.update(self.modules["student"])
+        scale = self.lr_scale * lr_warmup(step, s.warmup) * lr_decay(step, s.updates, s.lr_decay)
+        numbers = self._step(self.loss, [self.student.network], ["student"], scale, step, batches)
+        self.ema.update(self.modules["student"])
         return numbers
 
     def loss(self, x: Tensor, text: Tensor, random: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The loss of one micro-batch, and what to plot of it."""
         s = self.settings
         if s.target == "trajectory":
-            value = self._pair_loss(len(x), random)
+            assert self._pairs is not None
+            value = self._pairs.loss(self.student, len(x), self.accelerator.device, random)
         elif s.target == "progressive":
             first = self._steps == s.levels // 2
-            before = (self.teacher.transformer, s.guidance_scale) if first else (self.modules["previous"], 1.0)
-            value = halving_loss(
-                self.student, before[0], x, text, self.empty, self._steps, before[1], self.form, random
-            )
+            teacher = self.teacher if first else Denoiser(self.modules["previous"], self.form)
+            value = step_loss(progressive_target, self.student, teacher, x, text, self._steps, random)
         else:
-            value = step_loss(
-                self.student,
-                self.teacher.transformer,
-                x,
-                text,
-                self.empty,
-                s.levels,
-                s.guidance_scale,
-                self.form,
-                random,
-            )
+            value = step_loss(consistency_target, self.student, self.teacher, x, text, s.levels, random)
         return value, {"consistency_loss": value.item()}
 
-    def matching_step(
-        self, x: Tensor, text: Tensor, random: torch.Generator, alone: bool = False
+    def dmd_loss(
+        self, x: Tensor, text: Tensor, random: torch.Generator, score_only: bool = False
     ) -> tuple[Tensor, dict[str, float]]:
-        """Both losses of one micro-batch of the matching, on the same samples; of the clips only the captions are used.
+        """Both losses of one micro-batch of DMD, on the same samples; of the clips only the captions are used.
 
-        alone: the score model's loss only, during its warm-up.
+        score_only: the score model's loss alone, during its warm-up.
         """
         noise = torch.randn(x.shape, generator=random).to(x)
-        text = altered(text, self.empty, self.settings.matching, random)
-        with torch.set_grad_enabled(not alone):
-            sample = predict_sample(self.student, noise, torch.ones(len(noise), device=x.device), text, self.form)
-        loss = score = self.matching.score_loss(sample, text, random)
+        text = corrupt_captions(text, self.empty, self.settings.dmd, random)
+        with torch.set_grad_enabled(not score_only):
+            sample = self.student.generate(noise, text)
+        loss = score = self.dmd.score_loss(sample, text, random)
         numbers = {"score_loss": score.item()}
-        if not alone:
-            matching = self.matching.student_loss(sample, text, random)
-            loss, numbers["matching_loss"] = score + matching, matching.item()
+        if not score_only:
+            matching = self.dmd.student_loss(sample, text, random)
+            loss, numbers["dmd_loss"] = score + matching, matching.item()
         return loss, numbers
 
     @torch.no_grad()
     def preview(self) -> Tensor:
-        """One-step samples of the averaged student for the sample sheet."""
-        averaged = copy.deepcopy(self.modules["student"])
-        self.average.copy_to(averaged)
-        noise, text = self._preview
-        return predict_sample(averaged, noise, torch.ones(len(noise), device=noise.device), text, self.form)
+        """One-step samples of the student's EMA for the sample sheet."""
+        network = copy.deepcopy(self.modules["student"])
+        self.ema.copy_to(network)
+        return Denoiser(network, self.form).generate(*self._preview)
 
-    def _pair_loss(self, count: int, random: torch.Generator) -> Tensor:
-        assert self._pool is not None
-        noise, text, target = self._pool
-        rows = torch.randint(len(noise), (count,), generator=random)
-        noise, text, target = (part[rows].to(self.accelerator.device) for part in (noise, text, target))
-        return consistency_loss(
-            predict_sample(self.student, noise, torch.ones(count, device=noise.device), text, self.form), target
-        )
+    def _prepare_dmd(self, network: nn.Module) -> None:
+        s = self.settings.dmd
+        teacher = Denoiser(self.pipeline.transformer, self.form, s.guidance_scale, self.empty)
+        self.dmd = DistributionMatching(teacher, self.accelerator)
+        self.modules["score"] = self.dmd.module
+        self._add_optimizers("dmd", network, s.optimizer, s.student_lr, DMD_BETAS)
+        self._add_optimizers("score", self.dmd.module, s.optimizer, s.score_lr, DMD_BETAS)
 
-    @torch.no_grad()
-    def _make_pairs(self, batches: Batches) -> tuple[Tensor, Tensor, Tensor]:
-        """Noise, text states and the teacher's samples `[pairs, …]`; a resumed run makes the very same ones again."""
-        from rich.progress import track
-
+    def _match(self, dmd_step: int, step: int, batches: Batches) -> dict[str, float]:
+        """One step of the score model and, after its warm-up, of the student, which goes on from its EMA."""
         s = self.settings
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for number in track(
-            range(math.ceil(s.pairs / s.batch)),
-            description="teacher's samples",
-            disable=not self.accelerator.is_main_process,
-        ):
-            x, text, random = batches(number, 0, 1)
-            noise = torch.randn(x.shape, generator=random).to(x)
-            with self.accelerator.autocast():
-                target = self.teacher.denoise(noise, text, s.teacher_steps, s.guidance_scale, self.empty)
-            parts.append((noise.cpu(), text.cpu(), target.float().cpu()))
-        noise, text, target = (torch.cat(column)[: s.pairs] for column in zip(*parts, strict=True))
-        return noise, text, target
-
-    def _prepare_matching(self, network: nn.Module) -> None:
-        m = self.settings.matching
-        self.matching = Matching(self.teacher.transformer, self.form, self.empty, m, self.accelerator)
-        self.modules["score"] = self.matching.module
-        self._matching_rates = self._optimize("matching", network, m.optimizer, m.rate, MATCHING_BETAS)
-        self._score_rates = self._optimize("score", self.matching.module, m.optimizer, m.score_rate, MATCHING_BETAS)
-
-    def _match(self, step: int, batches: Batches) -> dict[str, float]:
-        """One step of the score model and, after its warm-up, of the student, which goes on from its average."""
-        s, at = self.settings, step - self.settings.updates
-        if at == 0:
-            self.average.copy_to(self.modules["student"])
-            self.average.updates = 0
-        alone = at < s.matching.warmup
-        rates = self._score_rates if alone else self._matching_rates | self._score_rates
-        set_rates(self.optimizers, rates, self.rate * cooled(at, s.matching.updates, s.cooldown))
-        numbers = accumulated(
-            partial(self.matching_step, alone=alone),
-            (self.student, self.matching.score),
-            [self._prepared[name] for name in rates],
-            self.accelerator,
-            batches,
-            step,
-            s.accumulate,
-        )
-        if not alone:
-            self.average.update(self.modules["student"])
+        if dmd_step == 0:
+            self.ema.copy_to(self.modules["student"])
+            self.ema.updates = 0
+        score_only = dmd_step < s.dmd.warmup
+        loss = partial(self.dmd_loss, score_only=score_only)
+        scale = self.lr_scale * lr_decay(dmd_step, s.dmd.updates, s.lr_decay)
+        trained = ["score"] if score_only else ["dmd", "score"]
+        numbers = self._step(loss, [self.student.network, self.dmd.score], trained, scale, step, batches)
+        if not score_only:
+            self.ema.update(self.modules["student"])
         return numbers
 
     def _halve(self, step: int) -> None:
@@ -276,25 +151,34 @@ class Consistency:
         phase, before = (min(at * phases // self.settings.updates, phases - 1) for at in (step, step - 1))
         self._steps = self.settings.levels >> (phase + 1)
         if step and phase != before:
-            self.average.copy_to(self.modules["student"])
-            self.average.copy_to(self.modules["previous"])
-            self.average.updates = 0
+            self.ema.copy_to(self.modules["student"])
+            self.ema.copy_to(self.modules["previous"])
+            self.ema.updates = 0
 
-    def _optimize(
-        self, name: str, network: nn.Module, kind: str, rate: float, betas: tuple[float, float], decay: float = 0.0
+    def _step(
+        self, loss_of: LossOf, networks: list[nn.Module], trained: list[str], scale: float, step: int, batches: Batches
     ) -> dict[str, float]:
-        """Make what optimises a network for one loss; returns the rate of each of these optimisers by its name."""
-        if kind == "muon":
-            matrices, rest = split_parameters(network, [self.form.family.blocks])
-            rates = {f"{name}-muon": rate, f"{name}-adam": rate * ADAM_SHARE}
-            dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
-            made = {f"{name}-muon": Muon(matrices, rate, decay=decay, dtype=dtype)}
-        else:
-            rest, rates, made = list(network.parameters()), {f"{name}-adam": rate}, {}
-        adam = f"{name}-adam"
-        self.optimizers |= made | {adam: torch.optim.AdamW(rest, rates[adam], betas, weight_decay=decay, fused=True)}
-        self._prepared |= {each: self.accelerator.prepare(self.optimizers[each]) for each in rates}
-        return rates
+        """One optimiser step of what is trained for these losses, at a scale of the learning rates."""
+
+        def loss(x: Tensor, text: Tensor, random: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+            with attention(self.accelerator.device):
+                return loss_of(x, text, random)
+
+        names = [name for loss_name in trained for name in self._optimizers_of[loss_name]]
+        set_lr_scale([self.optimizers[name] for name in names], scale)
+        optimizers = [self._prepared[name] for name in names]
+        return optimizer_step(loss, networks, optimizers, self.accelerator, batches, step, self.settings.accumulate)
+
+    def _add_optimizers(
+        self, name: str, network: nn.Module, kind: Any, lr: float, betas: tuple[float, float], weight_decay: float = 0.0
+    ) -> None:
+        """Make what optimises a network for the loss of this name."""
+        dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
+        made = make_optimizers(network, self.form.family.blocks, kind, lr, betas, weight_decay, dtype)
+        named = {f"{name}-{type(optimizer).__name__.lower()}": optimizer for optimizer in made}
+        self.optimizers |= named
+        self._prepared |= {each: self.accelerator.prepare(optimizer) for each, optimizer in named.items()}
+        self._optimizers_of[name] = list(named)
 
 
 def train_consistency(latents: Path, base: Path, out: Path, curves: Path, settings: ConsistencySettings) -> None:
@@ -304,10 +188,10 @@ def train_consistency(latents: Path, base: Path, out: Path, curves: Path, settin
     """
     stage = open_stage("consistency", latents, {"base": base}, settings, curves)
     accelerator = make_accelerator(settings.precision, settings.accumulate)
-    student, teacher = load_pipeline(base).to(accelerator.device), load_pipeline(base).to(accelerator.device)
-    noise, text = stage.preview(student, seeded(settings.seed, "preview"))
-    method = Consistency(student, teacher, settings, accelerator, stage.training.empty, (noise, text))
+    student, teacher = load_for_training(base, accelerator), load_for_training(base, accelerator)
+    preview = stage.preview(student, seeded(settings.seed, "preview"))
+    method = Distillation(student, teacher, settings, accelerator, stage.training.empty, preview)
     batches = Batches(stage.training, settings.batch, accelerator, settings.seed)
     plan = stage.plan(student.decode_video)
-    run(method, batches, plan, accelerator)
-    save_model(student, method.average, method.modules["student"], plan, accelerator, out, stage)
+    make_trainer(plan, accelerator).fit(method, batches)
+    save_model(student, method.ema, method.modules["student"], plan, accelerator, out, stage)

@@ -23,8 +23,8 @@ from onestep.core.values import (
 Micros = Annotated[int, within(1, 65_536, "micro-batches of one step")]
 
 
-class MatchingSettings(Settings):
-    """Distribution matching after the initialisation's target."""
+class DmdSettings(Settings):
+    """Distribution matching distillation (DMD) after the initialisation's target."""
 
     updates: UpdatesOrNone
     warmup: UpdatesOrNone
@@ -32,8 +32,8 @@ class MatchingSettings(Settings):
     token_exchange: Share
     token_dropout: Share
     optimizer: Optimizer
-    rate: Rate
-    score_rate: Rate
+    student_lr: Rate
+    score_lr: Rate
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """A warm-up that is all of the run."""
@@ -56,14 +56,14 @@ class ConsistencySettings(Settings):
     learning_rate: Rate
     weight_decay: Annotated[float, within(0, 100, "a factor on the weights at each step, times the rate")]
     warmup: UpdatesOrNone
-    cooldown: Share
+    lr_decay: Share
     levels: Annotated[int, within(2, 100_000, "noise levels between clean and noise")]
     pairs: Annotated[int, within(1, 100_000_000, "samples that are held in memory")]
     teacher_steps: Steps
     guidance_scale: Guidance
     depth_repeats: Annotated[int, within(1, 64, "a student this many times as deep as the base")]
     depth_tied: bool
-    matching: MatchingSettings
+    dmd: DmdSettings
     ema: Decay | None
     precision: Precision
     samples_every: Updates

@@ -17,26 +17,23 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from onestep.models.families.base import Form
-from onestep.models.pipeline import mix, predict_sample
-from onestep.training.distillation_settings import MatchingSettings
+from onestep.models.pipeline import mix
+from onestep.training.denoiser import Denoiser
+from onestep.training.distillation_settings import DmdSettings
 
 BETAS = (0.0, 0.99)
 LEVELS = (0.02, 0.98)  # noise levels at which the two are compared (DMD section 3.2)
-ALTERED = 0.5  # share of a batch whose captions may lose or exchange words
+CORRUPTED = 0.5  # share of a batch whose captions may lose or exchange words
 _LEAST = 0.05  # bound of the weight 1/t² of the score model's loss: it is the error of the velocity, but for t near 0
 
 
-class Matching:
+class DistributionMatching:
     """The score model, its loss, and the student's."""
 
-    def __init__(
-        self, teacher: nn.Module, form: Form, empty: Tensor, settings: MatchingSettings, accelerator: Accelerator
-    ) -> None:
-        """teacher: the base's transformer, frozen; empty: text states `[1, L, D]` of the empty caption, for guidance."""
-        self.settings, self.accelerator, self.form = settings, accelerator, form
-        self.teacher, self.empty = teacher, empty
-        self.score = accelerator.prepare(copy.deepcopy(teacher).train().requires_grad_(True))
+    def __init__(self, teacher: Denoiser, accelerator: Accelerator) -> None:
+        """teacher: the base, frozen, with the guidance of the distribution that is matched."""
+        self.teacher, self.accelerator = teacher, accelerator
+        self.score = accelerator.prepare(copy.deepcopy(teacher.network).train().requires_grad_(True))
 
     @property
     def module(self) -> nn.Module:
@@ -47,7 +44,7 @@ class Matching:
         """Denoising of the student's own samples `[B, C, T, H, W]`, which are not trained: `E‖ŝ(x_t, t, c) − x‖² / t²`."""
         sample = sample.detach()
         x_t, t = self._noised(sample, random)
-        error = (predict_sample(self.score, x_t, t, text, self.form) - sample).square().mean(dim=(1, 2, 3, 4))
+        error = (Denoiser(self.score, self.teacher.form)(x_t, t, text) - sample).square().mean(dim=(1, 2, 3, 4))
         return (error / t.square().clamp(min=_LEAST)).mean()
 
     def student_loss(self, sample: Tensor, text: Tensor, random: torch.Generator) -> Tensor:
@@ -58,8 +55,8 @@ class Matching:
         """
         with torch.no_grad(), self.accelerator.autocast():
             x_t, t = self._noised(sample.detach(), random)
-            real = guided(self.teacher, x_t, t, text, self.empty, self.settings.guidance_scale, self.form)
-            fake = predict_sample(self.module, x_t, t, text, self.form)
+            real = self.teacher(x_t, t, text)
+            fake = Denoiser(self.module, self.teacher.form)(x_t, t, text)
             scale = (sample - real).abs().mean(dim=(1, 2, 3, 4), keepdim=True)
             target = sample - (fake - real) / scale
         return 0.5 * (sample - target).square().mean()
@@ -70,30 +67,19 @@ class Matching:
         return mix(x, torch.randn(x.shape, generator=random).to(x), t), t
 
 
-def altered(text: Tensor, empty: Tensor, settings: MatchingSettings, random: torch.Generator) -> Tensor:
+def corrupt_captions(text: Tensor, empty: Tensor, settings: DmdSettings, random: torch.Generator) -> Tensor:
     """Text states `[B, L, D]`, where in the first half of the batch tokens give way to others at the same place.
 
     First, each with probability `token_exchange`, to the token that the caption before has there; then, with probability
     `token_dropout`, to the one of the empty caption `[1, L, D]`.
     """
-    count = int(ALTERED * len(text))
-    some, rest = text[:count], text[count:]
+    count = int(CORRUPTED * len(text))
+    corrupted, rest = text[:count], text[count:]
     for probability, other in (
         (settings.token_exchange, text.roll(1, dims=0)[:count]),
         (settings.token_dropout, empty.to(text)),
     ):
         if probability:
             gone = (torch.rand((count, text.shape[1], 1), generator=random) < probability).to(text.device)
-            some = torch.where(gone, other, some)
-    return torch.cat([some, rest])
-
-
-def guided(
-    teacher: nn.Module, x_t: Tensor, t: Tensor, text: Tensor, empty: Tensor, guidance: float, form: Form
-) -> Tensor:
-    """The teacher's clean sample with classifier-free guidance (arXiv 2207.12598); guidance 1 is none, and costs none."""
-    clean = predict_sample(teacher, x_t, t, text, form)
-    if guidance == 1.0:
-        return clean
-    unconditional = predict_sample(teacher, x_t, t, empty.expand_as(text), form)
-    return unconditional + guidance * (clean - unconditional)
+            corrupted = torch.where(gone, other, corrupted)
+    return torch.cat([corrupted, rest])

@@ -1,4 +1,4 @@
-"""The losses of consistency and adversarial training as pure functions of logits and samples.
+"""The losses of distillation and adversarial training as pure functions of logits and samples.
 
 Sources: APT arXiv 2501.08316 · R3GAN arXiv 2501.05441 · AFM arXiv 2511.22475 · ARC arXiv 2505.08175. Logits are `[B]`, one
 per clip, or `[B, 1 + T]` with one per latent frame beside it (AAPT, arXiv 2506.09350): every loss is a mean over them all.
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 
-def consistency_loss(student: Tensor, target: Tensor) -> Tensor:
+def distillation_loss(student: Tensor, target: Tensor) -> Tensor:
     """Mean squared error against the stop-gradient target (APT section 3.2)."""
     return (student - target.detach()).square().mean()
 

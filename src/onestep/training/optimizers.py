@@ -6,10 +6,12 @@ type is the caller's.
 """
 
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+ADAMW_SHARE = 0.05  # rate of what Muon does not train (biases, norms, embeddings) over Muon's own
 _TOGETHER = 32  # matrices orthogonalised at once: enough to fill the machine, few enough to need little memory
 
 
@@ -77,3 +79,23 @@ def split_parameters(module: nn.Module, by_matrix: Iterable[str]) -> tuple[list[
         if parameter.requires_grad:
             (muon if parameter.ndim >= 2 and name.startswith(prefixes) else adam).append(parameter)
     return muon, adam
+
+
+def make_optimizers(
+    network: nn.Module,
+    blocks: str,
+    kind: Literal["adamw", "muon"],
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+) -> list[torch.optim.Optimizer]:
+    """What optimises a transformer: AdamW alone, or Muon for its blocks' matrices and AdamW at a twentieth of `lr` for the rest.
+
+    blocks: the name under which the transformer holds its blocks; dtype: as `Muon` takes it.
+    """
+    if kind == "adamw":
+        return [torch.optim.AdamW(list(network.parameters()), lr, betas, weight_decay=weight_decay, fused=True)]
+    matrices, rest = split_parameters(network, [blocks])
+    adamw = torch.optim.AdamW(rest, lr * ADAMW_SHARE, betas, weight_decay=weight_decay, fused=True)
+    return [Muon(matrices, lr, decay=weight_decay, dtype=dtype), adamw]

@@ -1,4 +1,4 @@
-"""What the training stages share around their loop: inputs checked, a plan made, the averaged model written."""
+"""What the training stages share around their loop: inputs checked, a plan made, the EMA written."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ from torch import Tensor
 from onestep.core.storage import replacing_folder, sha256_folder
 from onestep.data.latents import LatentSet, open_latents
 from onestep.models.depth import untie
-from onestep.models.ema import Average
-from onestep.models.pipeline import VideoPipeline, fingerprint
+from onestep.models.ema import EMA
+from onestep.models.norms import adapt_norms
+from onestep.models.pipeline import VideoPipeline, fingerprint, load_pipeline
 from onestep.training.adversarial_settings import AdversarialSettings
 from onestep.training.distillation_settings import ConsistencySettings
-from onestep.training.trainer import Plan, finish
+from onestep.training.plan import Plan, finish
 
 PREVIEWS = 12
 
@@ -46,7 +47,7 @@ class Stage:
         return list(dict.fromkeys(self.dev.rows.caption))[:PREVIEWS]
 
     def plan(self, decode: Callable[[Tensor], np.ndarray]) -> Plan:
-        """The loop's plan."""
+        """The plan of its run."""
         return Plan(
             stage=self.name,
             request={"settings": self.settings.model_dump(mode="json"), **self.fingerprints},
@@ -68,7 +69,7 @@ def open_stage(
 ) -> Stage:
     """Check that the latents were made by `models["base"]` and open them; raises `LatentsError`."""
     prints = {role: fingerprint(folder) for role, folder in models.items()} | {"latents": sha256_folder(latents)}
-    further = settings.image_updates if isinstance(settings, AdversarialSettings) else settings.matching.updates
+    further = settings.image_updates if isinstance(settings, AdversarialSettings) else settings.dmd.updates
     return Stage(
         name=name,
         settings=settings,
@@ -80,20 +81,27 @@ def open_stage(
     )
 
 
+def load_for_training(folder: Path, accelerator: Accelerator) -> VideoPipeline:
+    """A pipeline on the accelerator's device, whose transformer is fit for autocast; raises `PipelineError`."""
+    pipeline = load_pipeline(folder).to(accelerator.device)
+    adapt_norms(pipeline.transformer)
+    return pipeline
+
+
 def save_model(
     pipeline: VideoPipeline,
-    average: Average,
+    ema: EMA,
     network: torch.nn.Module,
     plan: Plan,
     accelerator: Accelerator,
     out: Path,
     stage: Stage,
 ) -> None:
-    """Write the averaged network as a pipeline folder in stock layout, then forget the resume point."""
+    """Write the network's EMA as a pipeline folder in stock layout, then forget the resume point."""
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return
-    average.copy_to(network)
+    ema.copy_to(network)
     untie(pipeline.transformer, pipeline.family)
     record: dict[str, Any] = {
         key: stage.training.record[key] for key in ("frames", "height", "width", "fps", "text_tokens")

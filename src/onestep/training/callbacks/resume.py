@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from onestep.core.storage import read_mapping, reading, replacing_folder, write_json
+from onestep.training.trainer import Callback, Trainer
 
 ROOT = Path(".onestep/resume")
 FILES = "files"  # folder of a resume point: what the run had written into its outs so far
@@ -28,23 +29,6 @@ class ResumeRefused(RuntimeError):
 def digest(request: Mapping[str, Any]) -> str:
     """A short name for what a run was asked to do: its settings and the fingerprints of its inputs."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's per-parameter tensors under names `index.key`; its settings come from the run, not from here."""
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `flatten_optimizer`."""
-    entries: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, key = name.split(".", 1)
-        entries.setdefault(int(index), {})[key] = tensor.clone()
-    content = optimizer.state_dict()
-    content["state"] = entries
-    optimizer.load_state_dict(content)
 
 
 class ResumePoint:
@@ -113,3 +97,25 @@ class ResumePoint:
     def clear(self) -> None:
         """Forget the run: its outs are complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Resume(Callback):
+    """Goes on where an interrupted run of the same request stopped, exactly; it stands last among the callbacks."""
+
+    def __init__(self, point: ResumePoint, every: int, folder: Path, pattern: str) -> None:
+        """every: updates between two resume points; folder, pattern: files of the run that a point keeps too."""
+        self.point, self.every, self.folder, self.pattern = point, every, folder, pattern
+
+    def setup(self, trainer: Trainer) -> None:
+        """Restore the run, where there is a point; raises `ResumeRefused` when it is another run's."""
+        if trainer.accelerator.is_main_process:
+            self.point.bring_back(self.folder, self.pattern)
+        if found := self.point.load():
+            trainer.restore(*found)
+            trainer.accelerator.print(f"{trainer.name}: resumed at update {trainer.step} of {trainer.updates}")
+
+    def on_update_end(self, trainer: Trainer) -> None:
+        """Keep a resume point where it is time."""
+        step = trainer.step
+        if trainer.accelerator.is_main_process and step % self.every == 0 and step < trainer.updates:
+            self.point.save(*trainer.state(), sorted(self.folder.glob(self.pattern)))
