@@ -15,12 +15,12 @@ from onestep.core.storage import MachineFailed, sha256_folder
 from onestep.data import cutting
 from onestep.data import ingest as rooms
 from onestep.data.clips import read_index, read_quarantine
-from onestep.data.cutting import Source, take
-from onestep.data.finished import ROOT as RESUME
+from onestep.data.cutting import Source, ingest_source
 from onestep.data.ingest import FootageLost, ingest
 from onestep.data.ingest_settings import IngestSettings
 from onestep.data.metadata import Caption
 from onestep.data.quarantine import REASONS
+from onestep.data.resume import ROOT as RESUME
 from onestep.data.shots import find_shots
 from onestep.media.video import ffmpeg_executable
 from tests.data.conftest import shot
@@ -109,17 +109,17 @@ def test_file_that_changed_after_the_stage_was_broken_off_is_done_anew(
     assert sha256_folder(tmp_path / "clips") == sha256_folder(tmp_path / "anew")
 
 
-@pytest.mark.parametrize("damage", ["outcome", "clip"])
+@pytest.mark.parametrize("damage", ["result", "clip"])
 def test_outcome_that_the_machine_lost_in_part_is_made_anew(
     footage: Path, ingest_settings: IngestSettings, tmp_path: Path, damage: str
 ) -> None:
     source = Source("a.mp4", "a.mp4", (Caption("x", line=2),))
-    first = take(source, str(footage), tmp_path, ingest_settings)
+    first = ingest_source(source, str(footage), tmp_path, ingest_settings)
     video = tmp_path / first.clips[0].video
     before = video.read_bytes()
-    for path in tmp_path.glob("*.json" if damage == "outcome" else "*.mp4"):
+    for path in tmp_path.glob("*.json" if damage == "result" else "*.mp4"):
         path.write_bytes(b"")
-    again = take(source, str(footage), tmp_path, ingest_settings)
+    again = ingest_source(source, str(footage), tmp_path, ingest_settings)
     assert [clip.row for clip in again.clips] == [clip.row for clip in first.clips]
     assert video.read_bytes() == before
 
@@ -133,17 +133,17 @@ def test_file_that_changes_while_it_is_read_is_named(
         return find_shots(path, *others)
 
     monkeypatch.setattr(cutting, "find_shots", find_while_written)
-    outcome = take(Source("a.mp4", "a.mp4", (Caption("x", line=2),)), str(footage), tmp_path, ingest_settings)
-    assert [(row["reason"], row["line"]) for row in outcome.refused] == [("cannot be read", 2)]
-    assert "it changed while it was read" in outcome.refused[0]["detail"]
-    assert not outcome.clips
+    result = ingest_source(Source("a.mp4", "a.mp4", (Caption("x", line=2),)), str(footage), tmp_path, ingest_settings)
+    assert [(row["reason"], row["line"]) for row in result.refused] == [("cannot be read", 2)]
+    assert "it changed while it was read" in result.refused[0]["detail"]
+    assert not result.clips
 
 
 def test_folder_that_goes_away_is_the_machines_fault(
     footage: Path, ingest_settings: IngestSettings, tmp_path: Path
 ) -> None:
     with pytest.raises(MachineFailed, match=r"a\.mp4 could not be read, for its folder has gone"):
-        take(Source("a.mp4", "a.mp4", (Caption("x"),)), str(footage / "gone"), tmp_path, ingest_settings)
+        ingest_source(Source("a.mp4", "a.mp4", (Caption("x"),)), str(footage / "gone"), tmp_path, ingest_settings)
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("it has gone"), PermissionError("Access Denied")])
@@ -158,11 +158,11 @@ def test_one_file_of_a_bucket_that_may_not_be_had_is_named_and_a_bucket_that_can
 
     monkeypatch.setattr(cutting, "fetch", refuse)
     source = Source("a.mp4", "a.mp4", (Caption("x", line=2),))
-    outcome = take(source, "memory://footage", tmp_path, ingest_settings)
-    assert [(row["reason"], row["detail"]) for row in outcome.refused] == [("cannot be read", str(error))]
+    result = ingest_source(source, "memory://footage", tmp_path, ingest_settings)
+    assert [(row["reason"], row["detail"]) for row in result.refused] == [("cannot be read", str(error))]
     monkeypatch.setattr(type(fs), "ls", refuse)
     with pytest.raises(MachineFailed, match=r"a\.mp4 could not be fetched"):
-        take(source, "memory://footage", tmp_path, ingest_settings)
+        ingest_source(source, "memory://footage", tmp_path, ingest_settings)
 
 
 def test_what_is_no_file_of_the_folder_is_named_and_never_opened(

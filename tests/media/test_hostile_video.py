@@ -14,7 +14,7 @@ import pytest
 
 from onestep.core.storage import MachineFailed
 from onestep.data.shots import find_shots, windows_of
-from onestep.media.errors import blaming
+from onestep.media.errors import video_errors
 from onestep.media.video import Framing, VideoError, probe, transcode
 from tests.footage_files import ffmpeg
 
@@ -173,7 +173,7 @@ def test_what_is_no_video_is_said_to_be_none(tmp_path: Path, content: bytes) -> 
 def test_whatever_a_library_raises_becomes_the_files_or_the_machines_fault(
     raised: BaseException, becomes: type[BaseException], reason: str | None
 ) -> None:
-    with pytest.raises(becomes) as caught, blaming("a.mp4"):
+    with pytest.raises(becomes) as caught, video_errors("a.mp4"):
         raise raised
     assert getattr(caught.value, "reason", None) == reason
 

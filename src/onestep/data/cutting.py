@@ -7,30 +7,30 @@ import os
 import posixpath
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import fsspec
 
 from onestep.core.storage import MachineFailed, StorageError, fetch, open_folder, sha256_file
-from onestep.data.fingerprints import Look, look_at
-from onestep.data.finished import key_of, look_from_json, look_to_json, read_outcome, write_outcome
+from onestep.data.fingerprints import Fingerprint, fingerprint_of
 from onestep.data.ingest_settings import IngestSettings
 from onestep.data.listing import Refusal, is_local
 from onestep.data.metadata import ROUNDING_S, Caption, captions_of
 from onestep.data.quarantine import REASONS
+from onestep.data.resume import key_of, read_result, write_result
 from onestep.data.schema import LICENCE
 from onestep.data.shots import Shot, find_shots, windows_of
-from onestep.media.errors import MACHINE, said_by
+from onestep.media.errors import MACHINE, message_of
 from onestep.media.video import Framing, VideoError, VideoInfo, decode, transcode
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file to ingest: how it is called, its path below the footage, its rows of metadata, and why it is refused."""
+    """One file to ingest: its name, its path below the footage, its rows of `metadata.csv`, and why it is refused."""
 
     name: str
     path: str | None
@@ -40,18 +40,28 @@ class Source:
 
 @dataclass(frozen=True)
 class Clip:
-    """One finished clip: its row of the index, its look, the name of its MP4 file, its shot, its line of metadata."""
+    """One finished clip: its row of the index, its fingerprint, the name of its MP4 file, its shot, its line of metadata."""
 
     row: dict[str, Any]
-    look: Look
+    fingerprint: Fingerprint
     video: str
     shot: int
     line: int
 
+    def to_json(self) -> dict[str, Any]:
+        """The clip as JSON; its row in pairs, as an object would lose the order of the columns of `metadata.csv`."""
+        return {**vars(self), "row": list(self.row.items()), "fingerprint": self.fingerprint.to_json()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        fingerprint = Fingerprint.from_json(content["fingerprint"])
+        return cls(**{**content, "row": dict(content["row"]), "fingerprint": fingerprint})
+
 
 @dataclass
-class Outcome:
-    """What became of one source file."""
+class SourceResult:
+    """The clips of one source file, and what of it was refused."""
 
     clips: list[Clip] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
@@ -64,15 +74,15 @@ class Outcome:
         lines = [caption.line for caption in source.captions] if shot is None and line is None else [line]
         number = None if shot is None else shot.index
         for place in lines or [None]:
-            said = " ".join(detail.encode("utf-8", "backslashreplace").decode().split())
+            text = " ".join(detail.encode("utf-8", "backslashreplace").decode().split())
             self.refused.append(
-                {"source": source.name, "shot": number, "line": place, "reason": reason, "detail": said}
+                {"source": source.name, "shot": number, "line": place, "reason": reason, "detail": text}
             )
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """One clip to be: where it lies, what it is called, and by which row."""
+    """One clip to be cut: its id, its shot, the row that captions it, and its window."""
 
     clip_id: str
     shot: Shot
@@ -81,79 +91,76 @@ class _Cut:
     end_s: float
 
 
-def take(source: Source, footage: str, folder: Path, settings: IngestSettings) -> Outcome:
-    """What becomes of one file, or became of it when an earlier run was broken off; its clips lie in `folder`.
+def ingest_source(source: Source, footage: str, folder: Path, settings: IngestSettings) -> SourceResult:
+    """The result of one file, or that of an earlier run which was broken off; its clips lie in `folder`.
 
-    Whatever the file makes a library do ends in the outcome. Raises `MachineFailed` where the machine is at fault.
+    Whatever a library raises over the file ends in the result. Raises `MachineFailed` where the machine is at fault.
     """
-    outcome = Outcome()
+    result = SourceResult()
     if source.refusal is not None:
-        outcome.refuse(source, source.refusal.reason, source.refusal.detail)
-        return outcome
+        result.refuse(source, source.refusal.reason, source.refusal.detail)
+        return result
     if not any(caption.text for caption in source.captions):
-        outcome.refuse(source, "no caption", "its rows of metadata.csv have an empty caption")
-        return outcome
+        result.refuse(source, "no caption", "its rows of metadata.csv have an empty caption")
+        return result
     with _local(source, footage, folder) as path:
         try:
             if isinstance(path, Refusal):
-                outcome.refuse(source, path.reason, path.detail)
-                return outcome
-            return _taken(source, path, folder, settings)
+                result.refuse(source, path.reason, path.detail)
+                return result
+            return _ingest_local(source, path, folder, settings)
         except MachineFailed:
             raise
         except Exception as error:
-            return _refused(source, error, str(path), settings)
+            return _failed(source, error, str(path), settings)
 
 
-def _refused(source: Source, error: Exception, path: str, settings: IngestSettings) -> Outcome:
-    """The outcome of a file whose reading raised this; raises `MachineFailed` where the machine is at fault."""
-    outcome = Outcome()
+def _failed(source: Source, error: Exception, path: str, settings: IngestSettings) -> SourceResult:
+    """The result of a file whose reading raised this; raises `MachineFailed` where the machine is at fault."""
+    result = SourceResult()
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, MemoryError) or number == errno.ENOMEM:
         detail = f"it needs more memory than limits.memory_gb, {settings.limits.memory_gb:g} GB"
-        outcome.refuse(source, "too large", detail)
+        result.refuse(source, "too large", detail)
     elif number in MACHINE:
         named = error.filename if isinstance(error, OSError) else None
-        raise MachineFailed(f"{source.name} could not be taken: {said_by(error)}: {named or path}") from error
+        raise MachineFailed(f"{source.name} could not be ingested: {message_of(error)}: {named or path}") from error
     elif isinstance(error, OSError):
-        outcome.refuse(source, "cannot be read", said_by(error))
+        result.refuse(source, "cannot be read", message_of(error))
     else:
-        said = f"{type(error).__name__}: {error}".replace(path, source.name)
-        outcome.refuse(source, "cannot be read", said)
-    return outcome
+        message = f"{type(error).__name__}: {error}".replace(path, source.name)
+        result.refuse(source, "cannot be read", message)
+    return result
 
 
-def _taken(source: Source, path: Path, folder: Path, settings: IngestSettings) -> Outcome:
+def _ingest_local(source: Source, path: Path, folder: Path, settings: IngestSettings) -> SourceResult:
     before = path.stat()
     sha256 = sha256_file(path)
     key = key_of(source.name, sha256, source.captions)
-    if found := read_outcome(folder, key):
-        clips = [Clip(**{**clip, "row": dict(clip["row"]), "look": look_from_json(clip["look"])}) for clip in found[0]]
-        return Outcome(clips, found[1])
-    outcome = Outcome()
+    if found := read_result(folder, key):
+        return SourceResult([Clip.from_json(clip) for clip in found[0]], found[1])
+    result = SourceResult()
     try:
-        _cut_file(source, path, sha256, folder, settings, outcome)
+        _cut_file(source, path, sha256, folder, settings, result)
     except VideoError as error:
-        outcome = Outcome()
-        outcome.refuse(source, error.reason, str(error).replace(str(path), source.name))
+        result = SourceResult()
+        result.refuse(source, error.reason, str(error).replace(str(path), source.name))
     after = path.stat()
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
-        outcome = Outcome()
-        outcome.refuse(source, "cannot be read", "it changed while it was read: is it still being written?")
-        return outcome
-    # pairs, as a JSON object forgets the order of metadata.csv's columns
-    kept = [{**vars(clip), "row": list(clip.row.items()), "look": look_to_json(clip.look)} for clip in outcome.clips]
-    write_outcome(folder, key, kept, outcome.refused)
-    return outcome
+        result = SourceResult()
+        result.refuse(source, "cannot be read", "it changed while it was read: is it still being written?")
+        return result
+    write_result(folder, key, [clip.to_json() for clip in result.clips], result.refused)
+    return result
 
 
 def _cut_file(
-    source: Source, path: Path, sha256: str, folder: Path, settings: IngestSettings, outcome: Outcome
+    source: Source, path: Path, sha256: str, folder: Path, settings: IngestSettings, result: SourceResult
 ) -> None:
     if path.stat().st_size == 0:
-        return outcome.refuse(source, "empty file", "it holds zero bytes")
+        return result.refuse(source, "empty file", "it holds zero bytes")
     info, shots = find_shots(path, settings.cut_threshold, settings.limits)
-    cuts = list(_cuts(source, info, shots, settings, outcome))
+    cuts = list(_cuts(source, info, shots, settings, result))
     targets = [folder / f"{cut.clip_id}.mp4" for cut in cuts]
     framing = Framing(settings.fps, settings.frames, settings.height, settings.width, settings.fit, settings.crf)
     transcode(path, info, [(cut.start_s, cut.end_s) for cut in cuts], targets, framing)
@@ -170,20 +177,20 @@ def _cut_file(
             **({} if cut.caption.licence is None else {LICENCE: cut.caption.licence}),
             **dict(cut.caption.attributes),
         }
-        _judge_clip(source, cut, row, target, settings, outcome)
+        _check_clip(source, cut, row, target, settings, result)
     return None
 
 
 def _cuts(
-    source: Source, info: VideoInfo, shots: Sequence[Shot], settings: IngestSettings, outcome: Outcome
+    source: Source, info: VideoInfo, shots: Sequence[Shot], settings: IngestSettings, result: SourceResult
 ) -> Iterator[_Cut]:
-    """The windows of each row in each shot that it speaks of; what comes to nothing is refused, row by row and shot by shot."""
+    """The windows of each row in each shot that it captions; a row or a shot without a clip is refused."""
     length_s = settings.frames / settings.fps
-    spoken: dict[int, list[Caption]] = {}
+    captions: dict[int, list[Caption]] = {}
     windows: dict[tuple[int, int], Sequence[tuple[float, float]]] = {}
     for shot in shots:
-        spoken[shot.index] = [c for c in captions_of(source.captions, shot.start_s, shot.end_s) if c.text]
-        for caption in spoken[shot.index]:
+        captions[shot.index] = [c for c in captions_of(source.captions, shot.start_s, shot.end_s) if c.text]
+        for caption in captions[shot.index]:
             windows[shot.index, caption.line] = windows_of(
                 shot, caption.start_s, caption.end_s, length_s, settings.clips_per_shot
             )
@@ -191,57 +198,59 @@ def _cuts(
     cut_lines = {line for (_, line), found in windows.items() if found}
     used: dict[str, int] = {}
     for shot in shots:
-        for caption in spoken[shot.index]:
+        for caption in captions[shot.index]:
             found = windows[shot.index, caption.line]
             if not found and not (shot.index in cut_shots and caption.line in cut_lines):
                 seconds = caption.overlap_s(shot.start_s, shot.end_s)
                 detail = f"{seconds:.3f} s are captioned, a clip needs {length_s:.3f} s"
-                outcome.refuse(source, "too short", detail, shot, caption.line)
+                result.refuse(source, "too short", detail, shot, caption.line)
             for start, end in found:
                 clip_id = clip_id_of(source.name, start)
                 used[clip_id] = used.get(clip_id, 0) + 1
                 again = f"-{used[clip_id]}" if used[clip_id] > 1 else ""
                 yield _Cut(f"{clip_id}{again}", shot, caption, start, end)
-        if not spoken[shot.index]:
-            outcome.refuse(source, "no caption", "no row of metadata.csv captions this time window", shot)
-    _refuse_rows(source, info, shots, {line for _, line in windows}, outcome)
+        if not captions[shot.index]:
+            result.refuse(source, "no caption", "no row of metadata.csv captions this time window", shot)
+    _refuse_rows(source, info, shots, {line for _, line in windows}, result)
 
 
-def _refuse_rows(source: Source, info: VideoInfo, shots: Sequence[Shot], spoke: set[int], outcome: Outcome) -> None:
-    """Name the rows that spoke of no shot."""
+def _refuse_rows(
+    source: Source, info: VideoInfo, shots: Sequence[Shot], captioning: set[int], result: SourceResult
+) -> None:
+    """Refuse the rows that caption no shot."""
     for caption in source.captions:
-        if caption.line in spoke:
+        if caption.line in captioning:
             continue
         if not caption.text:
-            outcome.refuse(source, "no caption", "the row's caption is empty", line=caption.line)
+            result.refuse(source, "no caption", "the row's caption is empty", line=caption.line)
         elif any(caption.overlap_s(shot.start_s, shot.end_s) > ROUNDING_S for shot in shots):
             detail = "a row for the whole file, and every shot has rows with windows of their own"
-            outcome.refuse(source, "captioned otherwise", detail, line=caption.line)
+            result.refuse(source, "captioned otherwise", detail, line=caption.line)
         else:
             end = "" if math.isinf(caption.end_s) else f" to {caption.end_s:.3f} s"
             film = f"the film is shown from {shots[0].start_s:.3f} s to {info.duration_s:.3f} s"
             detail = f"its window from {caption.start_s:.3f} s{end} holds no picture: {film}"
             outside = caption.start_s >= info.duration_s - ROUNDING_S or caption.end_s <= shots[0].start_s + ROUNDING_S
-            outcome.refuse(source, "outside the file" if outside else "too short", detail, line=caption.line)
+            result.refuse(source, "outside the file" if outside else "too short", detail, line=caption.line)
 
 
-def _judge_clip(
-    source: Source, cut: _Cut, row: dict[str, Any], video: Path, settings: IngestSettings, outcome: Outcome
+def _check_clip(
+    source: Source, cut: _Cut, row: dict[str, Any], video: Path, settings: IngestSettings, result: SourceResult
 ) -> None:
     frames = decode(video)
     where = (cut.shot, cut.caption.line)
     if len(frames) != settings.frames:
-        return outcome.refuse(source, "too short", f"{len(frames)} frames of {settings.frames} needed", *where)
-    look = look_at(frames)
-    if look.brightness < settings.min_brightness:
-        detail = f"brightness {look.brightness:.4f} is below {settings.min_brightness}"
-        return outcome.refuse(source, "black", detail, *where)
-    if look.movement < settings.min_movement:
-        detail = f"movement {look.movement:.6f} is below {settings.min_movement}"
-        return outcome.refuse(source, "static", detail, *where)
+        return result.refuse(source, "too short", f"{len(frames)} frames of {settings.frames} needed", *where)
+    fingerprint = fingerprint_of(frames)
+    if fingerprint.brightness < settings.min_brightness:
+        detail = f"brightness {fingerprint.brightness:.4f} is below {settings.min_brightness}"
+        return result.refuse(source, "black", detail, *where)
+    if fingerprint.movement < settings.min_movement:
+        detail = f"movement {fingerprint.movement:.6f} is below {settings.min_movement}"
+        return result.refuse(source, "static", detail, *where)
     row |= {"frames": len(frames), "height": frames.shape[1], "width": frames.shape[2], "fps": float(settings.fps)}
-    row |= {"brightness": look.brightness, "movement": look.movement, "phash": look.phash}
-    outcome.clips.append(Clip(row, look, video.name, cut.shot.index, cut.caption.line))
+    row |= {"brightness": fingerprint.brightness, "movement": fingerprint.movement, "phash": fingerprint.phash}
+    result.clips.append(Clip(row, fingerprint, video.name, cut.shot.index, cut.caption.line))
     return None
 
 
@@ -278,8 +287,8 @@ def _local(source: Source, footage: str, folder: Path) -> Iterator[Path | Refusa
             fetch(fs, posixpath.join(root, name), path)
         except Exception as error:
             if not isinstance(error, FileNotFoundError | PermissionError) or not _listed(fs, root):
-                raise MachineFailed(f"{source.name} could not be fetched: {said_by(error)}") from error
-            yield Refusal("cannot be read", said_by(error))
+                raise MachineFailed(f"{source.name} could not be fetched: {message_of(error)}") from error
+            yield Refusal("cannot be read", message_of(error))
             return
         yield path
 

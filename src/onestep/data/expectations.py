@@ -25,7 +25,7 @@ _ROW_KEY = "clip_id"
 
 @dataclass(frozen=True)
 class Check:
-    """One named promise about the clips: the expectations that test it, and how it is told."""
+    """One check of the clips: the expectations that make it, what it allows and what it found."""
 
     name: str
     limit: Any  # what is allowed, as JSON

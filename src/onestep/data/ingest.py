@@ -11,12 +11,12 @@ import fsspec
 from onestep.core.isolated import Bounds, map_isolated
 from onestep.core.storage import open_folder, replacing_folder
 from onestep.data.clips import table, write_clips
-from onestep.data.cutting import Clip, Outcome, Source, split_of, take
+from onestep.data.cutting import Clip, Source, SourceResult, ingest_source, split_of
 from onestep.data.fingerprints import find_duplicates
-from onestep.data.finished import Finished
 from onestep.data.ingest_settings import IngestSettings
 from onestep.data.listing import CLOSED, Listing, Refusal, explain_missing, list_footage, shown_name
 from onestep.data.metadata import FILE, Caption, MetadataError, read_metadata
+from onestep.data.resume import ResumeFolder
 from onestep.data.schema import QUARANTINE, QUARANTINE_TYPES
 from onestep.media.video import EXTENSIONS
 
@@ -38,15 +38,15 @@ def ingest(footage: str, out: Path, settings: IngestSettings) -> None:
     """
     fs, root = open_folder(footage)
     sources = _sources(fs, root, list_footage(fs, root), read_metadata(fs, root))
-    finished = Finished(out, {"footage": footage, "settings": settings.model_dump(exclude={"workers"})})
-    folder = finished.open()
-    work = functools.partial(take, footage=footage, folder=folder, settings=settings)
+    resume = ResumeFolder(out, {"footage": footage, "settings": settings.model_dump(exclude={"workers"})})
+    folder = resume.open()
+    work = functools.partial(ingest_source, footage=footage, folder=folder, settings=settings)
     bounds = Bounds(int(settings.limits.memory_gb * 1e9), settings.limits.deadline_s)
     clips: list[Clip] = []
     refused: list[dict[str, Any]] = []
-    for outcome in map_isolated(work, sources, settings.workers, "ingest", bounds, _ended):
-        clips += outcome.clips
-        refused += outcome.refused
+    for result in map_isolated(work, sources, settings.workers, "ingest", bounds, _ended):
+        clips += result.clips
+        refused += result.refused
     kept, repeats = _without_duplicates(clips, settings.duplicate_distance)
     order = sorted(refused + repeats, key=_place)
     _require_accounted(sources, kept, order)
@@ -54,7 +54,7 @@ def ingest(footage: str, out: Path, settings: IngestSettings) -> None:
         videos = {clip.row["clip_id"]: folder / clip.video for clip in kept}
         write_clips(partial, [clip.row for clip in kept], videos, settings.shard_clips)
         table(order, QUARANTINE_TYPES).to_parquet(partial / QUARANTINE, index=False)
-    finished.clear()
+    resume.clear()
 
 
 def _sources(
@@ -63,11 +63,11 @@ def _sources(
     """Every file that is listed or looks like a video: listed ones in the order of `metadata.csv`, then the others."""
     rows: dict[str, list[Caption]] = {}
     found: dict[str, str | None] = {}
-    for written, said in captions.items():
+    for written, listed in captions.items():
         file = listing.find(written)
         name = file or shown_name(written)
         found[name] = file
-        rows.setdefault(name, []).extend(said)
+        rows.setdefault(name, []).extend(listed)
         if len({row.split for row in rows[name]}) > 1:
             raise MetadataError(f"{posixpath.join(root, FILE)}: {name} has rows in several splits; keep to one")
     sources = []
@@ -83,15 +83,15 @@ def _sources(
     return sources
 
 
-def _ended(source: Source, why: str) -> Outcome:
-    """The outcome of a file whose process ended before it did."""
-    outcome = Outcome()
-    outcome.refuse(source, "too long" if "limits.deadline_s" in why else "ended its process", why)
-    return outcome
+def _ended(source: Source, why: str) -> SourceResult:
+    """The result of a file whose process ended before it did."""
+    result = SourceResult()
+    result.refuse(source, "too long" if "limits.deadline_s" in why else "ended its process", why)
+    return result
 
 
 def _without_duplicates(clips: list[Clip], distance: int) -> tuple[list[Clip], list[dict[str, Any]]]:
-    repeats = find_duplicates([clip.look for clip in clips], [clip.row["caption"] for clip in clips], distance)
+    repeats = find_duplicates([clip.fingerprint for clip in clips], [clip.row["caption"] for clip in clips], distance)
     refused = [
         {
             "source": clips[repeat].row["source"],

@@ -1,7 +1,7 @@
-"""What a folder of footage holds: its regular files, and what is none of them, decided before a byte is read.
+"""What a folder of footage holds: its regular files, and what is no regular file, decided before a byte is read.
 
-A named pipe would be read for ever, a link to a device too; a link out of the folder would make clips of what was never
-handed over. Links within the folder, and those into the project's own DVC cache (`cache.type symlink`), are files like
+A named pipe would be read for ever, a link to a device too; a link out of the folder would make clips of files that
+are no part of it. Links within the folder, and those into the project's own DVC cache (`cache.type symlink`), are files like
 others.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 import fsspec
 
 from onestep.core.storage import MachineFailed, StorageError, list_files
-from onestep.media.errors import MACHINE, said_by
+from onestep.media.errors import MACHINE, message_of
 
 NOT_A_FILE = "not a file"
 CLOSED = "cannot be read"
@@ -82,13 +82,13 @@ def list_footage(fs: fsspec.AbstractFileSystem, root: str) -> Listing:
         try:
             return Listing({name: name for name in list_files(fs, root)})
         except Exception as error:
-            raise MachineFailed(f"{root} cannot be listed: {said_by(error)}") from error
+            raise MachineFailed(f"{root} cannot be listed: {message_of(error)}") from error
     listing = Listing()
     top = Path(root).resolve()
     within = (top, *_dvc_caches(top))
     for path, problem in _walk(top):
         if problem and path == top:
-            raise StorageError(f"{root} cannot be listed: {said_by(problem)}")
+            raise StorageError(f"{root} cannot be listed: {message_of(problem)}")
         name = path.relative_to(top).as_posix()
         shown = os.fsencode(name).decode("utf-8", "backslashreplace")
         refusal = _unreadable(path, problem, "folder cannot be listed") if problem else _examined(path, within)
@@ -163,8 +163,8 @@ def _walk(top: Path) -> Iterator[tuple[Path, OSError | None]]:
 def _unreadable(path: Path, error: OSError, does: str) -> Refusal:
     """What the system refuses to show; raises `MachineFailed` where a disk or a network is at fault."""
     if error.errno in MACHINE or not path.parent.is_dir():
-        raise MachineFailed(f"{path}: the {does}: {said_by(error)}") from error
-    return Refusal(CLOSED, f"the {does}: {said_by(error)}")
+        raise MachineFailed(f"{path}: the {does}: {message_of(error)}") from error
+    return Refusal(CLOSED, f"the {does}: {message_of(error)}")
 
 
 def _examined(path: Path, within: Sequence[Path]) -> Refusal | None:
@@ -175,17 +175,17 @@ def _examined(path: Path, within: Sequence[Path]) -> Refusal | None:
             link = os.fsencode(path.readlink()).decode("utf-8", "backslashreplace")
             target = path.resolve(strict=True)
             if not any(target.is_relative_to(folder) for folder in within):
-                said = (
+                detail = (
                     f"a link out of the folder, to {link}: hand the file itself over, or let DVC use reflinks or copies"
                 )
-                return Refusal(NOT_A_FILE, said)
+                return Refusal(NOT_A_FILE, detail)
             found = target.stat()
     except FileNotFoundError:
         return Refusal(NOT_A_FILE, f"a link to nothing, {link}" if link else "it vanished while the folder was read")
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop, to pathlib before Python 3.13
         if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:
             return Refusal(NOT_A_FILE, "a link that leads back to itself")
-        return _unreadable(path, error, "file cannot be looked at")
+        return _unreadable(path, error, "file cannot be examined")
     if stat.S_ISREG(found.st_mode):
         return None
     kind = next((word for test, word in _KINDS if test(found.st_mode)), "a device")

@@ -25,7 +25,7 @@ _LONGEST_S = 1e7  # seconds; four months
 
 
 class MetadataError(ValueError):
-    """`metadata.csv` is missing or says something impossible; the message names the file and the line."""
+    """`metadata.csv` is missing or holds something impossible; the message names the file and the line."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Caption:
     line: int = 0  # of the file, from 1, on which the row begins
 
     def overlap_s(self, start_s: float, end_s: float) -> float:
-        """How many seconds of a window this row speaks about."""
+        """How many seconds of a window this row captions."""
         return max(min(end_s, self.end_s) - max(start_s, self.start_s), 0.0)
 
 
 def captions_of(captions: Sequence[Caption], start_s: float, end_s: float) -> list[Caption]:
-    """The rows that speak of a shot; one of the whole file only where no row with a window does."""
+    """The rows that caption a shot; one of the whole file only where no row with a window does."""
     touching = [c for c in captions if c.overlap_s(start_s, end_s) > ROUNDING_S]
     return [c for c in touching if not c.whole] or touching
 

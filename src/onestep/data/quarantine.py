@@ -4,7 +4,7 @@ REASONS = {
     "missing": "`metadata.csv` lists it, and the folder does not hold it",
     "not listed": "it looks like a video, and `metadata.csv` has no row for it",
     "not a file": "a folder, a named pipe, a device, a link to nothing or out of the folder, an address; it is never opened",
-    "no caption": "the row's caption is empty, or no row speaks of this shot",
+    "no caption": "the row's caption is empty, or no row captions this shot",
     "empty file": "it holds no byte",
     "cannot be read": "the system or a library refuses to read it; the detail has its words",
     "not a video": "no container with a film in it: another kind of file, a cover picture alone, an unknown codec",

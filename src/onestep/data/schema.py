@@ -28,7 +28,7 @@ _TAKEN = {*INDEX_TYPES, LICENCE, "file_name", "prompt_id"}  # `prompt_id` number
 
 
 def attribute_columns(names: Iterable[Hashable]) -> list[str]:
-    """The attributes among these columns, in their order: what the footage says of its clips beyond caption and rights.
+    """The attributes among these columns, in their order: what the table tells of its clips beyond caption and rights.
 
     names: the columns of `metadata.csv`, or a table, or a row of it. Every column is an attribute whose name the index
     does not use itself.

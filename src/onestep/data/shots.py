@@ -10,10 +10,10 @@ from typing import Any
 import av
 
 from onestep.media.decoding import Limits, VideoInfo, scan
-from onestep.media.errors import VideoError, blaming
+from onestep.media.errors import VideoError, video_errors
 
 _KNOWN_TO_SCALER = (0, 1, 2, 4, 5, 6, 7, 9)  # colour matrices of ITU-T H.273; another does not matter to a cut
-_DETECTION_SIDE = 256  # pixels of the longer side that cuts are looked for on
+_DETECTION_SIDE = 256  # pixels of the longer side that cuts are detected on
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ def find_shots(path: Path, threshold: float, limits: Limits | None = None) -> tu
     changes its size, pixel format or clock, a new shot begins as well. Raises `VideoError` with the reason when the
     file is no video, is truncated, damaged or beyond the limits.
     """
-    with blaming(str(path)):
-        search = _Search(threshold)
-        info = scan(path, search.look, limits)
+    with video_errors(str(path)):
+        cutter = _CutDetector(threshold)
+        info = scan(path, cutter.process_frame, limits)
         if info.frames == 0:
             raise VideoError(f"{path} holds no frame that can be decoded", "not a video")
         if info.damage:
             raise VideoError(f"{path}: {info.damage}", "truncated")
-        edges = sorted({0, *search.cuts, *info.breaks, info.frames})
+        edges = sorted({0, *cutter.cuts, *info.breaks, info.frames})
         times = [info.time_s(number) for number in range(info.frames)]
         shots = [
             Shot(index, tuple(times[first:last]), times[last] if last < len(times) else info.duration_s)
@@ -53,8 +53,8 @@ def find_shots(path: Path, threshold: float, limits: Limits | None = None) -> tu
         return info, shots
 
 
-class _Search:
-    """Looks at frames one by one, in a small picture of each, and notes the numbers of those that begin a shot."""
+class _CutDetector:
+    """Takes frames one by one, in a small picture of each; `cuts`: the numbers of those that begin a shot."""
 
     def __init__(self, threshold: float) -> None:
         import cv2
@@ -67,7 +67,7 @@ class _Search:
         self.form: tuple[int, int, str] | None = None
         self.detector: Any = None
 
-    def look(self, _time_s: float, frame: av.VideoFrame) -> None:
+    def process_frame(self, _time_s: float, frame: av.VideoFrame) -> None:
         """Take the next frame."""
         from scenedetect import FrameTimecode
         from scenedetect.detectors import ContentDetector

@@ -52,8 +52,8 @@ class Scene:
         return f"a {self.size} {self.colour} {self.shape} {self.motion} on {self.background}"
 
     @property
-    def tellable(self) -> bool:
-        """Whether an eye can tell this scene from every other one (a spinning circle looks still)."""
+    def distinguishable(self) -> bool:
+        """Whether the pixels tell this scene from every other one (a spinning circle looks static)."""
         return (self.shape, self.motion) != ("circle", "spinning") and (
             self.colour,
             self.background,
@@ -71,9 +71,9 @@ def vocabulary() -> dict[str, tuple[str, ...]]:
 
 
 def scenes(held_out: bool | None = None) -> list[Scene]:
-    """All combinations that an eye can tell apart; only held-out or only training ones when asked."""
+    """All combinations that can be told apart in the pixels; only held-out or only training ones when asked."""
     every = (Scene(*words) for words in itertools.product(*_WORDS.values()))
-    return [s for s in every if s.tellable and held_out in (None, s.held_out)]
+    return [s for s in every if s.distinguishable and held_out in (None, s.held_out)]
 
 
 def _coverage(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:

@@ -80,7 +80,7 @@ def _ebml(file: BinaryIO, size: int) -> int | None:
 
 
 def misread_at(path: Path) -> int | None:
-    """Where the chain of a Matroska file's elements is broken: its demuxer leaps over that, or gives up, in silence."""
+    """Where the chain of a Matroska file's elements is broken: its demuxer leaps over that, or gives up, without an error."""
     size = path.stat().st_size
     at, end, sized = 0, size, False
     with path.open("rb") as file:

@@ -18,7 +18,7 @@ import av
 from av.stream import Disposition
 
 from onestep.media.containers import gif_size, misread_at, missing_bytes
-from onestep.media.errors import VideoError, said_by
+from onestep.media.errors import VideoError, message_of
 from onestep.media.limits import Limits, check_length, check_pixels, probed
 
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif"
@@ -85,7 +85,7 @@ def opened(source: Path | bytes, limits: Limits | None = None, index: int | None
     except (av.error.FFmpegError, OSError) as error:
         if not isinstance(source, bytes) and (missing := missing_bytes(source, samples=True)):
             raise VideoError(f"{name} cannot be opened: {missing}", "truncated") from error
-        raise VideoError(f"{name} is not a video that can be opened: {said_by(error)}", "not a video") from error
+        raise VideoError(f"{name} is not a video that can be opened: {message_of(error)}", "not a video") from error
     with container:
         stream: Any = _film(name, container) if index is None else container.streams[index]
         stream.thread_type = "NONE"
@@ -152,7 +152,7 @@ class Pictures:
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, ValueError) as error:
-                self.broke_off = said_by(error)
+                self.broke_off = message_of(error)
                 return
             if packet is None:
                 return
@@ -166,7 +166,7 @@ class Pictures:
                     raise
                 continue
             except (av.error.FFmpegError, ValueError) as error:
-                self.words = said_by(error)
+                self.words = message_of(error)
                 if self.begun:
                     self.bad, self.bad_at_the_end = self.bad + 1, self.bad_at_the_end + 1
                 continue

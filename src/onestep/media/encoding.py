@@ -18,7 +18,7 @@ import ffmpeg
 import imageio_ffmpeg
 
 from onestep.core.storage import MachineFailed, replacing
-from onestep.media.errors import VideoError, blaming
+from onestep.media.errors import VideoError, video_errors
 
 Options = Mapping[str, str | int]  # of ffmpeg's output, by name without the dash
 SCALER = "bicubic+accurate_rnd+full_chroma_int+bitexact"
@@ -73,7 +73,7 @@ def encode(
     source = ffmpeg.input(
         "pipe:", format="rawvideo", pix_fmt=pixels, s=f"{size[0]}x{size[1]}", framerate=str(Fraction(fps))
     )
-    with blaming(str(path), "cannot be written", "not transcodable"), replacing(path.absolute()) as partial:
+    with video_errors(str(path), "cannot be written", "not transcodable"), replacing(path.absolute()) as partial:
         with tempfile.TemporaryFile() as words:
             stream = source.output(_TARGET, **options).global_args(*_QUIET).overwrite_output()
             command = stream.compile(cmd=ffmpeg_executable())

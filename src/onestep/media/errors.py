@@ -1,4 +1,4 @@
-"""Whose fault it is when a video cannot be read or written: the file's, or the machine's."""
+"""Errors of reading and writing a video: `VideoError` where the file is at fault, `MachineFailed` where the machine is."""
 
 import errno
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ MACHINE = {  # what a disk, a network or the system's own limits are at fault fo
 
 
 class VideoError(RuntimeError):
-    """A video could not be read or written, by the file's own fault; the message names the file and says why."""
+    """A video cannot be read or written, and the file is at fault; the message names the file and the reason."""
 
     def __init__(self, message: str, reason: str = "not transcodable") -> None:
         super().__init__(message)
@@ -22,7 +22,7 @@ class VideoError(RuntimeError):
 
 
 @contextmanager
-def blaming(name: str, does: str = "cannot be read", reason: str = "not a video") -> Iterator[None]:
+def video_errors(name: str, does: str = "cannot be read", reason: str = "not a video") -> Iterator[None]:
     """Turn whatever libraries raise over a file into `VideoError`, or `MachineFailed` where the machine is at fault.
 
     A damaged file makes the libraries below raise nearly anything: `AttributeError`, `ZeroDivisionError`, `cv2.error`.
@@ -35,11 +35,11 @@ def blaming(name: str, does: str = "cannot be read", reason: str = "not a video"
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             raise VideoError(f"{name} {does}: it needs more memory than this process may take", "too large") from error
         if type(error).__module__.partition(".")[0] != "av" and isinstance(error, OSError) and error.errno in MACHINE:
-            raise MachineFailed(f"{name} {does}: {said_by(error)}") from error
-        raise VideoError(f"{name} {does}: {said_by(error)}", reason) from error
+            raise MachineFailed(f"{name} {does}: {message_of(error)}") from error
+        raise VideoError(f"{name} {does}: {message_of(error)}", reason) from error
 
 
-def said_by(error: BaseException) -> str:
-    """An exception's own words, on one line."""
+def message_of(error: BaseException) -> str:
+    """The message of an exception, on one line."""
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(words).split())

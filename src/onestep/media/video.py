@@ -13,7 +13,7 @@ import numpy as np
 from onestep.media.colour import Signal, display_size, filters_of, signal_of
 from onestep.media.decoding import Limits, VideoInfo, name_of, scan
 from onestep.media.encoding import GIF, SCALER, encode, ffmpeg_executable, h264
-from onestep.media.errors import VideoError, blaming
+from onestep.media.errors import VideoError, video_errors
 from onestep.media.film import Film, raw_pixels
 
 __all__ = [
@@ -63,7 +63,7 @@ def write_gif(frames: np.ndarray, path: Path, fps: float) -> None:
 
 def probe(path: Path) -> VideoInfo:
     """Size, rate and length of a video, its frames counted by decoding them; raises `VideoError`."""
-    with blaming(str(path)):
+    with video_errors(str(path)):
         return scan(path, lambda _time, _frame: None)
 
 
@@ -71,7 +71,7 @@ def decode(source: Path | bytes) -> np.ndarray:
     """All frames of a file, or of a file's bytes, as `[T, H, W, 3]` uint8 RGB; raises `VideoError` when damaged."""
     frames: list[np.ndarray] = []
     name = name_of(source)
-    with blaming(name):
+    with video_errors(name):
         info = scan(source, lambda _time, frame: frames.append(frame.to_ndarray(format="rgb24")))
         if info.damage or not frames:
             why = info.damage or "no frame could be decoded"
@@ -89,7 +89,7 @@ def transcode(
     frame of the clip, n / fps seconds after the window's start. A window shorter than `frames / fps` gives fewer
     frames. Raises `VideoError`, and `MachineFailed` where the machine failed.
     """
-    with blaming(str(source), "cannot be cut", "not transcodable"), Film(source, info) as film:
+    with video_errors(str(source), "cannot be cut", "not transcodable"), Film(source, info) as film:
         for number in sorted(range(len(windows)), key=lambda number: windows[number]):
             numbers = _sampled(info, *windows[number], framing)
             if not numbers:

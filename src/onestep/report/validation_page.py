@@ -18,8 +18,8 @@ def write_validation_page(clips: Path, validation: Path, page: Path) -> None:
     """
     record = read_mapping(validation)
     index, quarantine = read_index(clips), read_quarantine(clips)
-    told = {"clip_id", "caption"} <= set(index.columns)
-    captions = dict(zip(index["clip_id"], index["caption"], strict=True)) if told else {}
+    captioned = {"clip_id", "caption"} <= set(index.columns)
+    captions = dict(zip(index["clip_id"], index["caption"], strict=True)) if captioned else {}
     failing = dict.fromkeys(clip for check in record["checks"] for clip in check["failing"][:_FAILING_OF_A_CHECK])
     sample = [clip for clip in captions if clip not in failing][:: max(len(captions) // _SAMPLE, 1)][:_SAMPLE]
     render_page(

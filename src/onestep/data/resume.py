@@ -1,4 +1,4 @@
-"""What became of each file of footage, kept until `ingest` ends well, so that a stage that the machine broke goes on.
+"""The result of each file of footage, kept until `ingest` ends well, so that a run that the machine broke off goes on.
 
 Kept outside the stage's outs, under a digest of settings and code; a file whose bytes or rows are others is done anew.
 """
@@ -11,18 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from onestep.core.storage import StorageError, read_json, sha256_file, write_json
-from onestep.data.fingerprints import Look
 
 ROOT = Path(".onestep/resume/ingest")
 _LIBRARIES = ("av", "numpy", "scenedetect-headless", "opencv-python-headless", "imageio-ffmpeg", "imagehash", "pillow")
 _PACKAGE = Path(__file__).parents[1]
 
 
-class Finished:
-    """The outcomes of one ingest, by file; its folder also holds the clips until they are put into shards."""
+class ResumeFolder:
+    """The results of one ingest, by file; its folder also holds the clips until they are put into shards."""
 
     def __init__(self, out: Path, request: Mapping[str, Any], root: Path = ROOT) -> None:
         code = {
@@ -36,7 +33,7 @@ class Finished:
         self.folder = self.root / f"{self.place}-{_digest({**request, 'code': code, 'versions': versions})}"
 
     def open(self) -> Path:
-        """Forget what belongs to other settings or code for the same out; the folder, which then exists."""
+        """Remove what belongs to other settings or code for the same out; the folder, which then exists."""
         for other in self.root.glob(f"{self.place}-*"):
             if other != self.folder:
                 shutil.rmtree(other, ignore_errors=True)
@@ -44,23 +41,23 @@ class Finished:
         return self.folder
 
     def clear(self) -> None:
-        """Forget everything: the out is complete."""
+        """Remove everything: the out is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def key_of(name: str, identity: str, rows: Any) -> str:
-    """The name of one file's outcome: of its path, of what tells its bytes from others, and of its rows."""
+    """The name of one file's result: of its path, of what tells its bytes from others, and of its rows."""
     return _digest([name, identity, repr(rows)])
 
 
-def write_outcome(folder: Path, key: str, clips: list[dict[str, Any]], refused: list[dict[str, Any]]) -> None:
-    """Keep one outcome, whole or not at all; raises `OSError` on a full disk."""
+def write_result(folder: Path, key: str, clips: list[dict[str, Any]], refused: list[dict[str, Any]]) -> None:
+    """Keep one result, whole or not at all; raises `OSError` on a full disk."""
     digests = {clip["video"]: sha256_file(folder / clip["video"]) for clip in clips}
     write_json(folder / f"{key}.json", {"clips": clips, "refused": refused, "sha256": digests})
 
 
-def read_outcome(folder: Path, key: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
-    """An outcome of before; null where there is none, or where it or one of its clips is not as it was written.
+def read_result(folder: Path, key: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+    """A result of before; null where there is none, or where it or one of its clips is not as it was written.
 
     A machine that lost its power may leave files without their last bytes, and a file that changed and changed back
     has other clips under the same names.
@@ -71,21 +68,6 @@ def read_outcome(folder: Path, key: str) -> tuple[list[dict[str, Any]], list[dic
         return (found["clips"], found["refused"]) if whole else None
     except (StorageError, FileNotFoundError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         return None
-
-
-def look_to_json(look: Look) -> dict[str, Any]:
-    """A look as JSON."""
-    return {
-        "brightness": look.brightness,
-        "movement": look.movement,
-        "phash": look.phash,
-        "colours": look.colours.tolist(),
-    }
-
-
-def look_from_json(content: Mapping[str, Any]) -> Look:
-    """The inverse of `look_to_json`."""
-    return Look(**{**content, "colours": np.array(content["colours"], dtype=np.uint8)})
 
 
 def _digest(content: Any) -> str:
