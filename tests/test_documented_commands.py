@@ -209,7 +209,7 @@ SAYS = (
     Says("docs/audit.md", "onestep lineage card", "(?s)card/README.md.*card/bom.cdx.json"),
     Says("docs/audit.md", "git tag --list", 'Good "git" signature'),
     Says("docs/gate.md", "onestep ledger show", r"entries, head \w{64}"),
-    Says("docs/gate.md", "onestep ledger record", r"comparison 2: (promote|hold|reject)"),
+    Says("docs/gate.md", "onestep ledger close", r"comparison 2: (promote|hold|reject)"),
     Says("docs/nightly.md", "prefect deployment run nightly/nightly", "Completed"),
     Says("docs/nightly.md", "make doctor", "(?s)ok +remote.*ready for a night"),
     Says("docs/your-own-footage.md", "dvc repro", "up to date"),
