@@ -10,13 +10,19 @@ import pytest
 from onestep.core.rounding import rounded
 from onestep.core.storage import read_json, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index
+from onestep.evaluation import clip_metrics, names
 from onestep.evaluation.evaluate import EvaluationError, as_reported, evaluate
 from onestep.evaluation.faults import grain
 from onestep.evaluation.statistics import Comparison
+from onestep.gate.evidence import Evidence
+from onestep.gate.pin import Pin
+from onestep.gate.rules import floors
+from onestep.gate.settings import GateSettings
 from onestep.inference.samples import SamplesError, read_samples
-from onestep.report.metric_definitions import definition_of
+from onestep.report.metric_definitions import DEFINITIONS, Definition, definition_of
 from onestep.report.report import write_report
 from tests.evaluation.made import PROMPTS, write_clips_folder, write_family
+from tests.pins import FIRST
 
 WAYS = {
     "onestep": (1, 1.0), "consistency": (1, 1.0), "teacher-1": (1, 1.0), "teacher-4": (4, 1.0), "teacher-4-g4": (4, 4.0),
@@ -212,6 +218,30 @@ class Links(HTMLParser):
             value for name, value in attrs if name in ("src", "href", "srcset", "poster", "data", "xlink:href")
         ]
         self.pictures += [dict(attrs)["src"] for _ in [0] if tag == "img"]
+
+
+def test_another_metric_is_a_function_a_direction_and_a_definition(
+    tmp_path, samples, clips, judge_folder, settings, monkeypatch
+):
+    """As CONTRIBUTING.md says it is added; it is then compared, tested, shown, and a floor of the gate can name it."""
+    monkeypatch.setitem(clip_metrics.METRICS, "contrast", lambda frames: frames.std((1, 2, 3, 4)) / 255)
+    monkeypatch.setitem(names.BETTER, "contrast", "higher")
+    said = Definition("contrast", "Contrast", "per clip", "share of full scale", "Spread of a clip's grey levels.")
+    monkeypatch.setitem(DEFINITIONS, "contrast", said)
+    evaluate(samples, clips, judge_folder, tmp_path, settings, Comparison(0.01, 9, None))
+    numbers = read_json(tmp_path / "metrics.json")
+    assert 0 < numbers["models"]["onestep"]["contrast"]["value"] < 1
+    assert (
+        "contrast" in numbers["comparisons"]["onestep vs real"]
+        and "contrast" in numbers["tests"]["onestep vs teacher-1"]
+    )
+    write_report(tmp_path / "metrics.json", samples, clips, tmp_path / "report.html", settings)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("Contrast") == 2 and "<h3>Other</h3>" in page  # a column and a definition
+    evidence = Evidence(numbers, {}, {}, Pin.model_validate(FIRST), {})
+    rules = {"floors": {"contrast": 0.5}, "min_speedup": 1.0}
+    (floor,) = floors(evidence, GateSettings.model_construct(**rules))
+    assert floor.outcome == "passed"
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 Distances between sets of clips are in `distances.py`; what the judge says of a clip in `judge.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +42,13 @@ def background_grain(frames: np.ndarray) -> np.ndarray:
     In grey levels of 255. Flat is where a smoothed frame has its smallest gradients, so outlines do not count.
     """
     return 255 * np.concatenate([_grain(_unit_frames(part)) for part in _chunks(frames)])
+
+
+METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # by name: clips uint8 `[N, T, H, W, 3]` to one number each
+    "structural_stability": structural_stability,
+    "motion": motion,
+    "background_grain": background_grain,
+}
 
 
 def _chunks(frames: np.ndarray) -> Iterator[np.ndarray]:

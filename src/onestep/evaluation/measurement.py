@@ -120,7 +120,5 @@ def measure(frames: np.ndarray, measurer: Measurer) -> Measurement:
         attributes = {n: likeliest(probabilities[n], vocabulary[n]) for n in measurer.attributes}
     if measurer.text is not None:
         columns["text_alignment"] = measurer.text.score(frames, measurer.prompts["caption"].tolist())
-    columns["structural_stability"] = clip_metrics.structural_stability(frames)
-    columns["motion"] = clip_metrics.motion(frames)
-    columns["background_grain"] = clip_metrics.background_grain(frames)
+    columns |= {name: metric(frames) for name, metric in clip_metrics.METRICS.items()}
     return Measurement(pd.DataFrame(columns), attributes, assessed.features, Moments(assessed.patches))

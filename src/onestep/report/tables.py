@@ -52,6 +52,7 @@ def metric_tables(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
     groups = {title: [name for name in names if name in present] for title, names in _TABLES.items()}
     attributes = [name for name in present if name.startswith(PER_ATTRIBUTE)]
     groups["Text"] = [*groups["Text"], *attributes]
+    groups["Other"] = [name for name in present if not any(name in names for names in groups.values())]
     rows = in_order(numbers)
     models = [name for name in rows if name not in CEILINGS]
     tables = []
