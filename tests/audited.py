@@ -46,9 +46,12 @@ stages:
     deps: [make.py, constraints.txt, models/onestep]
     outs:
       - reports/latency.json: {cache: false}
+      - .onestep/machine.json: {cache: false, persist: true}
   gate:
-    cmd: python make.py gate reports/metrics.json reports/latency.json data/production.json reports/verdict.json
-    deps: [make.py, constraints.txt, reports/metrics.json, reports/latency.json, data/production.json]
+    cmd: >-
+      python make.py gate reports/metrics.json reports/latency.json .onestep/machine.json data/production.json
+      reports/verdict.json
+    deps: [make.py, constraints.txt, reports/metrics.json, reports/latency.json, .onestep/machine.json, data/production.json]
     params: [gate]
     outs:
       - reports/verdict.json: {cache: false}
@@ -116,8 +119,12 @@ elif stage == "evaluate":
     cell = {"value": weights, "low": weights - 1, "high": weights + value(everything(needs[1]))}
     out.write_text(json.dumps({"models": {"onestep": {"accuracy": cell}}}))
 elif stage == "latency":
-    out.write_text(json.dumps({"seconds": time.time()}))
+    machine = {"cpu": os.environ.get("PROCESSOR", "one"), "cores": 2, "gpus": [], "threads": 1}
+    out.write_text(json.dumps({"seconds": time.time(), "machine": machine}))
+    Path(".onestep").mkdir(exist_ok=True)
+    Path(".onestep/machine.json").write_text(json.dumps(machine, indent=2, sort_keys=True) + chr(10))
 else:
+    assert json.loads(needs[1].read_text())["machine"] == json.loads(needs[2].read_text())
     observed = json.loads(needs[0].read_text())["models"]["onestep"]["accuracy"]["value"]
     passed = observed >= settings("gate")["floor"]
     rules = [{"name": "floor", "outcome": "passed" if passed else "failed", "reason": f"{observed}"}]

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from onestep.core.paths import SIGNING_KEY
+from onestep.core.paths import LATENCY, MACHINE, SIGNING_KEY
+from onestep.core.storage import read_json, write_json
+from onestep.provenance.check import CheckFailed
+from onestep.provenance.check_verdict import name_the_machine
 from onestep.provenance.record import from_statement, to_statement
 from onestep.provenance.signing import SigningError, find_key, make_key, seal, unseal
 from onestep.provenance.store import everything, find
 from onestep.provenance.verify import BROKEN, OTHER_COPY, PASSED, UNKNOWN_SIGNER, UNSIGNED, verify
 from onestep.registry.champion import champion
 from onestep.registry.recording import record
+from onestep.vcs import graph
 from onestep.vcs.project import Project
 from tamperings import TAMPERINGS, Target, flip, rewrite_branch, tamper_and_verify
 from tests.toy_project import reproduce, run
@@ -105,6 +109,46 @@ def test_fresh_clone_verifies_from_the_remote_branches(audited: Path, keys: Path
     clone = tmp_path / "clone"
     run(tmp_path, "git", "clone", "--quiet", str(audited), str(clone))
     assert verify(Project(clone), "onestep", keys / "own.pub", copy=False).exit_code == PASSED
+
+
+def test_a_run_is_complete_without_the_file_that_stays_on_its_machine_and_not_with_another_machines(
+    audited: Path, keys: Path
+) -> None:
+    (audited / MACHINE).unlink()
+    assert graph.changes(Project(audited)) == []
+    assert verify(Project(audited), refused_run(audited), keys / "own.pub").exit_code == PASSED
+    (audited / MACHINE).write_text("{}")
+    assert [change.partition(" ")[0] for change in graph.changes(Project(audited))] == ["gate", "latency"]
+
+
+def test_another_machine_measures_anew_and_the_same_one_does_not(
+    audited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = tmp_path / "elsewhere"
+    run(tmp_path, "git", "clone", "--quiet", "--branch", refused_run(audited), str(audited), str(clone))
+    run(clone, "dvc", "cache", "dir", "--local", str(audited / ".dvc" / "cache"))
+    run(clone, "dvc", "checkout")
+    before = (clone / LATENCY).read_bytes()
+    monkeypatch.setenv("PROCESSOR", "another")
+    reproduce(clone)
+    assert read_json(clone / LATENCY)["machine"]["cpu"] == "another" != json.loads(before)["machine"]["cpu"]
+    assert graph.changes(Project(clone)) == []
+    again = (clone / LATENCY).read_bytes()
+    reproduce(clone)
+    assert (clone / LATENCY).read_bytes() == again
+
+
+def test_timings_of_another_machine_than_the_runs_break_its_verdict(audited: Path, tmp_path: Path) -> None:
+    stage = find(Project(audited), refused_run(audited)).record.stage("gate")
+    assert stage is not None
+    timed = read_json(audited / LATENCY)
+    write_json(tmp_path / LATENCY, timed)
+    name_the_machine(stage, tmp_path)
+    assert read_json(tmp_path / MACHINE) == timed["machine"]
+    (tmp_path / MACHINE).unlink()
+    write_json(tmp_path / LATENCY, timed | {"machine": timed["machine"] | {"cpu": "another"}})
+    with pytest.raises(CheckFailed, match="another, 2 cores, no GPU, 1 threads, which is not the machine of the run"):
+        name_the_machine(stage, tmp_path)
 
 
 def test_record_holds_no_secret_and_no_machine_path(audited: Path) -> None:

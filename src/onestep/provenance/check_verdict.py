@@ -9,9 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from onestep.core.child_environment import for_child
-from onestep.core.paths import CODE, LOCK
+from onestep.core.machine import described
+from onestep.core.paths import CODE, LATENCY, LOCK, MACHINE
+from onestep.core.storage import read_mapping, write_json
 from onestep.core.yaml_files import parse_yaml
 from onestep.provenance.check import CheckContext, CheckFailed
+from onestep.provenance.record import StageRecord
 from onestep.vcs import blobs
 
 TIMEOUT_S = 600
@@ -33,6 +36,7 @@ def verdict_comes_out_again(context: CheckContext) -> str:
         for dep in stage.deps:
             if dep.kept == "dvc" and dep.md5 is not None:
                 context.objects.fetch(dep.md5, folder / dep.path)
+        name_the_machine(stage, folder)
         made = folder / record.verdict.path
         made.unlink(missing_ok=True)
         done = subprocess.run(
@@ -73,6 +77,21 @@ def export(context: CheckContext, folder: Path) -> None:
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(contents[blob])
+
+
+def name_the_machine(stage: StageRecord, folder: Path) -> None:
+    """Write the file that names the run's machine, where the gate reads one: it never left that machine.
+
+    The timings carry its content, and its md5 in the record says whether they are of the machine of the run.
+    """
+    dep = next((dep for dep in stage.deps if dep.path == MACHINE), None)
+    if dep is None or (folder / MACHINE).exists():
+        return
+    timed = read_mapping(folder / LATENCY, machine=dict)["machine"]
+    write_json(folder / MACHINE, timed)
+    found = hashlib.md5((folder / MACHINE).read_bytes(), usedforsecurity=False).hexdigest()
+    if found != dep.md5:
+        raise CheckFailed(f"{LATENCY} was measured on {described(timed)}, which is not the machine of the run")
 
 
 def environment(folder: Path, python: Path | None = None, named: Iterable[str] = ()) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onestep.core.paths import GRAPH, LOCK
+from onestep.core.paths import GRAPH, LOCK, MACHINE
 from onestep.core.yaml_files import short
 from onestep.vcs.project import MOST_SAID, GraphError, Project
 from onestep.vcs.rwlock import mend_rwlock
@@ -84,9 +84,14 @@ def depending_on(planned: Sequence[PlannedStage], path_owner: str) -> list[Plann
 
 
 def changes(project: Project) -> list[str]:
-    """What differs between the working copy and `dvc.lock`, one phrase each; empty when a run is complete."""
+    """What differs between the working copy and `dvc.lock`, one phrase each; empty when a run is complete.
+
+    The file that names the machine of a run is missing wherever the run was not made; that is no difference.
+    """
     with project.graph() as repo:
-        found_by_dvc = {target: detail for target, detail in repo.status().items() if not _only_news(detail)}
+        stays = {str(out) for out in repo.index.outs if Path(out.fs_path) == Path(repo.root_dir) / MACHINE}
+        told = {target: _without_missing(detail, stays) for target, detail in repo.status().items()}
+        found_by_dvc = {target: detail for target, detail in told.items() if detail and not _only_news(detail)}
         status = {target.rsplit(f"{GRAPH}:", 1)[-1]: detail for target, detail in found_by_dvc.items()}
         missing = [str(out) for out in repo.index.outs if out.use_cache and out.changed_cache()]
     found = [f"{target} ({_summary(detail)})" for target, detail in sorted(status.items())]
@@ -207,6 +212,23 @@ def _only_news(detail: Any) -> bool:
         return False
     states = [state for entry in detail for files in entry.values() for _, state in _states(files)]
     return bool(states) and all(state == "update available" for state in states)
+
+
+def _without_missing(detail: Any, stays: set[str]) -> list[Any]:
+    """What DVC says of a stage, but for missing files that stay on the machine of their run."""
+    left: list[Any] = []
+    for entry in detail:
+        if not isinstance(entry, dict):
+            left.append(entry)
+        elif found := {kind: rest for kind, files in entry.items() if (rest := _others(files, stays))}:
+            left.append(found)
+    return left
+
+
+def _others(files: Any, stays: set[str]) -> Any:
+    if not isinstance(files, dict):
+        return files
+    return {path: state for path, state in files.items() if state != "deleted" or path not in stays}
 
 
 def _summary(detail: Any) -> str:
