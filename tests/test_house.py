@@ -29,7 +29,6 @@ def edited(path: str, line: str) -> dict[str, str]:
     return {**FILES, path: f"{FILES.get(path, '')}\n{line}\n"}
 
 
-@pytest.mark.xfail(strict=True, reason="rooms are being moved into")
 def test_imports_point_one_way() -> None:
     assert house.against_the_arrows(FILES) == []
 
@@ -151,7 +150,6 @@ def test_word_of_the_world_in_another_room_is_found() -> None:
     assert len(added) == 1 and added.pop().endswith("says 'circle'")
 
 
-@pytest.mark.xfail(strict=True, reason="rooms are being moved into")
 def test_no_file_and_no_function_is_longer_than_a_reader_keeps_in_mind() -> None:
     assert house.too_long(PACKAGE_FILES) == []
 
