@@ -8,7 +8,7 @@ class EMA:
     """`θ̄ ← d·θ̄ + (1 − d)·θ` of a model's parameters, kept in float32; `decay` 0 follows the model itself.
 
     warm_up: early on the decay is `min(d, (1 + n)/(10 + n))`, so that a start that is not worth keeping is forgotten.
-    Without it the average starts as the model, for one that is trained already.
+    Without it the EMA starts as the model, for one that is trained already.
     """
 
     def __init__(self, model: nn.Module, decay: float, warm_up: bool = True) -> None:
@@ -31,12 +31,12 @@ class EMA:
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
-        """Write the average into a model of the same parameters."""
+        """Write the EMA into a model of the same parameters."""
         for name, parameter in model.named_parameters():
             parameter.copy_(self.weights[name])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The average's tensors, with the number of updates among them."""
+        """The EMA's tensors, with the number of updates among them."""
         return {**self.weights, "updates": torch.tensor(self.updates)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

@@ -121,6 +121,8 @@ class Adversarial:
         for name, strength, term in self._regularisers(logits):
             loss = loss + strength * term
             numbers[name] = term.item()
+        if self.settings.centring:
+            loss = loss + self.settings.centring * centring(logits["real"], logits["fake"])
         return loss, numbers
 
     def generate(self, generator: torch.nn.Module, noise: Tensor, text: Tensor) -> Tensor:
@@ -161,7 +163,7 @@ class Adversarial:
         return dict(zip(inputs, logits.split([len(clips) for clips in inputs.values()]), strict=True))
 
     def _regularisers(self, logits: Mapping[str, Tensor]) -> list[tuple[str, float, Tensor]]:
-        """What is added to D's loss: name, strength and value of each term."""
+        """Penalties and text term of D's loss: name, strength and value of each."""
         s, terms = self.settings, []
         for name, strength, clean in (("r1", s.r1, "real"), ("r2", s.r2, "fake")):
             if strength:
@@ -170,8 +172,6 @@ class Adversarial:
         if self.negatives:
             matched = logits["real"][: len(logits["mismatched"])]
             terms.append(("contrastive", s.contrastive, contrastive(matched, logits["mismatched"])))
-        if s.centring:
-            terms.append(("centring", s.centring, centring(logits["real"], logits["fake"])))
         return terms
 
     def _sampler(self, ema: EMA) -> Sampler:

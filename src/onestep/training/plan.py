@@ -30,12 +30,12 @@ class Plan:
 
 def make_trainer(plan: Plan, accelerator: Accelerator, callbacks: Sequence[Callback] = ()) -> Trainer:
     """A trainer that keeps what the plan says; callbacks: that judge the run, `RequireFinite` where there are none."""
-    kept = [
+    records = [
         Curves(plan.curves),
         SampleSheets(plan.curves, plan.samples_every, plan.decode, plan.captions),
         Resume(ResumePoint(plan.stage, plan.request), plan.checkpoint_every, plan.curves, SHEETS),
     ]
-    return Trainer(plan.stage, plan.updates, accelerator, [*(callbacks or [RequireFinite()]), *kept])
+    return Trainer(plan.stage, plan.updates, accelerator, [*(callbacks or [RequireFinite()]), *records])
 
 
 def finish(plan: Plan) -> None:

@@ -5,7 +5,7 @@ Each is under mean squared error in the clean sample, so that both prediction fo
 * `consistency`: APT (arXiv 2501.08316) section 3.2, discrete-time consistency distillation. The student maps every noise
   level straight to the clean sample; its target is one step of the teacher to the next lower level, evaluated by the
   student itself without gradient. Where the paper is silent AAPT's published choices are followed (arXiv 2506.09350:
-  fixed levels, no average in the target, AdamW with weight decay 0.01).
+  fixed levels, no EMA in the target, AdamW with weight decay 0.01).
 * `progressive`: progressive distillation (Salimans and Ho, arXiv 2202.00512; SeedVR2, arXiv 2506.05301, before its GAN).
   The number of steps halves until one is left; each student learns two steps of the one before.
 * `trajectory`: the target is the end of the teacher's own sampler from the same noise (Luhman and Luhman,
