@@ -9,8 +9,9 @@ from PIL import Image
 
 from onestep.core.storage import read_json, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index, write_clips
+from onestep.data.encode import encode
 from onestep.data.encode_settings import EncodeSettings
-from onestep.data.latents import LatentsError, encode, open_latents
+from onestep.data.latents import LatentsError, open_latents
 from onestep.data.validation import ValidationRefused
 from onestep.demo import world
 from onestep.inference.generate import reconstruct

@@ -160,7 +160,7 @@ def judge(out: OutFolder, params: ParamsFile = PARAMS) -> None:
 @app.command(rich_help_panel=STAGES)
 def encode(clips: Clips, base: Base, validation: Validation, out: OutFolder, params: ParamsFile = PARAMS) -> None:
     """Encode clips and captions into latents and text states."""
-    from onestep.data.latents import encode as run
+    from onestep.data.encode import encode as run
 
     run(clips, base, validation, out, _params(params).encode)
 

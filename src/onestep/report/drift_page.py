@@ -5,7 +5,7 @@ from pathlib import Path
 
 from onestep.core.storage import read_mapping, replacing
 from onestep.data.clips import read_index
-from onestep.data.drift import compared, reference_clips, tables, training_clips
+from onestep.data.drift_comparison import compared, reference_clips, tables, training_clips
 from onestep.report.page import render_page
 
 _RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=metric_)[0-9a-f]{32}")
