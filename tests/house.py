@@ -27,8 +27,9 @@ FLOORS = (  # from the ground up; a room imports from the floors below its own, 
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 ASIDE = {"demo": ("cli", "pretraining"), "pretraining": ("cli",)}  # and which rooms may import them
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
+RESUME = ".onestep/resume"
 PATHS = "src/onestep/core/paths.py"
-PROJECT = "src/onestep/core/project.py"
+PROJECT = "src/onestep/vcs/project.py"
 
 Sources = Mapping[str, str]  # Python files by their path from the top
 
@@ -128,14 +129,18 @@ def takes_root(files: Sources) -> list[str]:
 
 
 def path_literals(files: Sources, folders: set[str]) -> list[str]:
-    """Texts that are a path in one of the project's folders, outside `core/paths.py`."""
+    """Texts that are a path in one of the project's folders, outside `core/paths.py`.
+
+    The folder of what a stage resumes from is named by the stage: if it stood in `core/paths.py`, every path would be a
+    dependency of training.
+    """
     path_of_project = re.compile(rf"({'|'.join(re.escape(folder) for folder in sorted(folders))})/[\w./-]+(?<!\.py)")
     return [
         f"{path}, line {line}: {text}"
         for path, source in files.items()
         if path != PATHS
         for line, text in strings(source)
-        if path_of_project.fullmatch(text)
+        if path_of_project.fullmatch(text) and not text.startswith(RESUME)
     ]
 
 

@@ -51,7 +51,6 @@ EDITS = {
     "the versions of the libraries": ("constraints.txt", line("# a version"), set(STAGES)),
 }
 
-PENDING = {"a comment in one stage's settings"}
 pytestmark = pytest.mark.slow  # DVC reads the whole graph once for each edit
 
 
@@ -95,12 +94,7 @@ def test_complete_project_reruns_nothing(complete: Path) -> None:
 
 @pytest.mark.parametrize(
     ("edited", "reruns"),
-    [
-        pytest.param(
-            row[:2], row[2], id=name, marks=[pytest.mark.xfail(reason="rooms are being moved into")] * (name in PENDING)
-        )
-        for name, row in EDITS.items()
-    ],
+    [pytest.param(row[:2], row[2], id=name) for name, row in EDITS.items()],
     indirect=["edited"],
 )
 def test_edit_reruns_the_stages_that_it_can_change(edited: list[PlannedStage], reruns: set[str]) -> None:

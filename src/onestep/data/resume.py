@@ -21,20 +21,20 @@ _PACKAGE = Path(__file__).parents[1]
 class ResumeFolder:
     """The results of one ingest, by file; its folder also holds the clips until they are put into shards."""
 
-    def __init__(self, out: Path, request: Mapping[str, Any], root: Path = ROOT) -> None:
+    def __init__(self, out: Path, request: Mapping[str, Any], parent: Path = ROOT) -> None:
         code = {
             path.name: path.read_bytes().hex()
             for folder in (_PACKAGE / "core", _PACKAGE / "media", _PACKAGE / "data")
             for path in folder.glob("*.py")
         }
         versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-        self.root = root.absolute()
+        self.parent = parent.absolute()
         self.place = _digest(str(out.absolute()))[:8]
-        self.folder = self.root / f"{self.place}-{_digest({**request, 'code': code, 'versions': versions})}"
+        self.folder = self.parent / f"{self.place}-{_digest({**request, 'code': code, 'versions': versions})}"
 
     def open(self) -> Path:
         """Remove what belongs to other settings or code for the same out; the folder, which then exists."""
-        for other in self.root.glob(f"{self.place}-*"):
+        for other in self.parent.glob(f"{self.place}-*"):
             if other != self.folder:
                 shutil.rmtree(other, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)

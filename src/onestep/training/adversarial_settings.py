@@ -84,6 +84,11 @@ class AdversarialSettings(Settings):
     samples_every: Updates
     checkpoint_every: Updates
 
+    @property
+    def total_updates(self) -> int:
+        """Updates of the whole stage, on images first, then on video."""
+        return self.updates + self.image_updates
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Parts of the run that leave nothing of it, a choice by nothing."""
         if self.end_game >= self.updates:

@@ -69,6 +69,11 @@ class ConsistencySettings(Settings):
     samples_every: Updates
     checkpoint_every: Updates
 
+    @property
+    def total_updates(self) -> int:
+        """Updates of the whole stage, towards the target first, then by DMD."""
+        return self.updates + self.dmd.updates
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """A warm-up that is longer than the run, levels that do not come down to one step."""
         if self.warmup > self.updates:

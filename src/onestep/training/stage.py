@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,9 +16,11 @@ from onestep.models.depth import untie
 from onestep.models.ema import EMA
 from onestep.models.norms import adapt_norms
 from onestep.models.pipeline import VideoPipeline, fingerprint, load_pipeline
-from onestep.training.adversarial_settings import AdversarialSettings
-from onestep.training.distillation_settings import ConsistencySettings
 from onestep.training.plan import Plan, finish
+
+if TYPE_CHECKING:  # a stage depends on its own settings alone
+    from onestep.training.adversarial_settings import AdversarialSettings
+    from onestep.training.distillation_settings import ConsistencySettings
 
 PREVIEWS = 12
 
@@ -28,7 +30,7 @@ class Stage:
     """One training stage's checked inputs."""
 
     name: str
-    settings: ConsistencySettings | AdversarialSettings
+    settings: "ConsistencySettings | AdversarialSettings"
     training: LatentSet
     dev: LatentSet
     fingerprints: Mapping[str, str]
@@ -64,12 +66,11 @@ def open_stage(
     name: str,
     latents: Path,
     models: Mapping[str, Path],
-    settings: ConsistencySettings | AdversarialSettings,
+    settings: "ConsistencySettings | AdversarialSettings",
     curves: Path,
 ) -> Stage:
     """Check that the latents were made by `models["base"]` and open them; raises `LatentsError`."""
     prints = {role: fingerprint(folder) for role, folder in models.items()} | {"latents": sha256_folder(latents)}
-    further = settings.image_updates if isinstance(settings, AdversarialSettings) else settings.dmd.updates
     return Stage(
         name=name,
         settings=settings,
@@ -77,7 +78,7 @@ def open_stage(
         dev=open_latents(latents, "dev", prints["base"]),
         fingerprints=prints,
         curves=curves,
-        updates=settings.updates + further,
+        updates=settings.total_updates,
     )
 
 

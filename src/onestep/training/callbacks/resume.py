@@ -34,9 +34,9 @@ def digest(request: Mapping[str, Any]) -> str:
 class ResumePoint:
     """The resume folder of one run: `save` replaces it whole, `load` gives the last whole one."""
 
-    def __init__(self, stage: str, request: Mapping[str, Any], root: Path = ROOT) -> None:
+    def __init__(self, stage: str, request: Mapping[str, Any], parent: Path = ROOT) -> None:
         self.request = json.loads(json.dumps(request))
-        self.folder = root / stage / digest(request)
+        self.folder = parent / stage / digest(request)
 
     def save(
         self,
