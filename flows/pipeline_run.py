@@ -32,7 +32,7 @@ from onestep.vcs.graph import PlannedStage, leading_to, plan
 from onestep.vcs.imports import update_imports
 from onestep.vcs.project import Project
 
-CANDIDATE = "onestep.candidate"
+CANDIDATE_EVENT = "onestep.candidate"
 RETRY_S = 20  # until what could not be reached is asked again
 BEFORE_DECISION = "decision"  # in a stage's `meta:`: whether to retrain depends on it
 
@@ -89,9 +89,9 @@ class PipelineRun:
     def emit_candidate(self) -> None:
         """Emit the event that a candidate waits for its promotion, which starts the deployment `promote`."""
         emit_event(
-            CANDIDATE,
+            CANDIDATE_EVENT,
             resource={
-                "prefect.resource.id": f"{CANDIDATE}.{self.workspace.id}",
+                "prefect.resource.id": f"{CANDIDATE_EVENT}.{self.workspace.id}",
                 "prefect.resource.name": self.summary.branch,
             },
             payload={"branch": self.summary.branch, "run": self.workspace.id},

@@ -3,6 +3,7 @@
 CANDIDATE = "onestep"
 CONSISTENCY = "consistency"
 CHAMPION = "champion"
+MARKER = "champion.json"  # which champion a folder of `production` holds, or that it holds none
 TEACHER = "teacher-"  # begins the name of each of the teacher's settings
 REAL_VAE = "real-vae"  # the prompts' own clips through the autoencoder
 REAL = "real"  # the prompts' own clips

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from onestep.core.storage import read_json, read_mapping, read_table, reading, replacing_folder, write_json
+from onestep.inference.rows import MARKER
 
 PROMPTS = "prompts.parquet"
 RECORD = "samples.json"
-MARKER = "champion.json"  # what the production stage leaves in its folder
 SHOWN = 8  # clips that are kept of a set whose measurements are kept
 _COMPRESSED = ".npz"
 

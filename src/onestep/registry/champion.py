@@ -11,11 +11,10 @@ from onestep.core.paths import CLIPS, MODEL, PRODUCTION
 from onestep.core.storage import replacing_folder, write_json
 from onestep.data.schema import INDEX
 from onestep.gate.pin import PinnedChampion, read_pin
+from onestep.inference.rows import MARKER
 from onestep.registry.reconstruct import ReconstructError, export_model
 from onestep.vcs.project import Project
 from onestep.vcs.versions import InStage, in_stage
-
-MARKER = "champion.json"
 
 
 def champion(project: Project) -> InStage | None:
