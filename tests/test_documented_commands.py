@@ -477,6 +477,16 @@ def times_of_stages(block: Block, folder: Path) -> None:
     assert total == str(sum(map(int, shown.values())))
 
 
+def is_a_loss(block: Block, folder: Path) -> None:
+    import torch
+
+    names: dict[str, Any] = {"Tensor": torch.Tensor, "relu": torch.relu}
+    exec(block.text, names)
+    low, high = torch.full((4,), -3.0), torch.full((4,), 3.0)
+    assert names["hinge_discriminator"](high, low) < names["hinge_discriminator"](low, high)
+    assert names["hinge_generator"](low, high) < names["hinge_generator"](high, low)
+
+
 def forbids_a_holiday(block: Block, folder: Path) -> None:
     from onestep.nightly import retrain_policy
     from tests.nightly.test_retrain_policy import NOW, QUIET, SETTINGS
@@ -510,6 +520,7 @@ def compiles(block: Block, folder: Path) -> None:
 
 FORMULA = "a formula, not something to type"
 READ: tuple[tuple[str, str, str, Callable[[Block, Path], None] | str], ...] = (
+    ("CONTRIBUTING.md", "python", "def hinge_discriminator(", is_a_loss),
     ("CONTRIBUTING.md", "python", "def holiday(", forbids_a_holiday),
     ("CONTRIBUTING.md", "python", "def upload(", uploads_a_model),
     ("README.md", "python", "from diffusers import WanPipeline", compiles),

@@ -18,7 +18,7 @@ def test_discriminator_loss_is_two_ln_two_at_zero_logits() -> None:
 
 def test_losses_fall_when_their_side_wins() -> None:
     low, high = torch.full((4,), -3.0), torch.full((4,), 3.0)
-    for discriminator, generator in losses.LOSSES.values():
+    for discriminator, generator, _ in losses.LOSSES.values():
         assert discriminator(high, low) < discriminator(low, high)
         assert generator(low, high) < generator(high, low)
 

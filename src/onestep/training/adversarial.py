@@ -77,7 +77,7 @@ class Adversarial:
         self.lr_scale = 1.0
         self.negatives = Negatives(captions, settings.contrastive_nearest) if settings.contrastive else None
         self._preview = preview
-        self.d_loss, self.g_loss = LOSSES[settings.loss]
+        self.adversarial_loss = LOSSES[settings.loss]
 
     def update(self, step: int, batches: Batches) -> dict[str, float]:
         """One D step and, after its warm-up, one G step; image latents first when the settings say so."""
@@ -103,9 +103,9 @@ class Adversarial:
         self.modules["discriminator"].set_trained(False)
         logits = {"fake": self.modules["discriminator"](fake, t, text)}
         with torch.no_grad():
-            needed = self.settings.loss == "relativistic"
+            needed = self.adversarial_loss.generator_needs_real
             logits["real"] = self.modules["discriminator"](x, t, text) if needed else logits["fake"]
-        loss = self.g_loss(logits["real"], logits["fake"])
+        loss = self.adversarial_loss.generator(logits["real"], logits["fake"])
         return loss, {"generator_loss": loss.item()}
 
     def discriminator_step(self, x: Tensor, text: Tensor, random: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -116,7 +116,7 @@ class Adversarial:
         x, fake = self._augmented(x, fake, random)
         self.modules["discriminator"].set_trained(True)
         logits = self._discriminate(x, fake, t, text, random)
-        loss = self.d_loss(logits["real"], logits["fake"])
+        loss = self.adversarial_loss.discriminator(logits["real"], logits["fake"])
         numbers = {"discriminator_loss": loss.item(), "logit_gap": (logits["real"] - logits["fake"]).mean().item()}
         for name, strength, term in self._regularisers(logits):
             loss = loss + strength * term

@@ -4,6 +4,9 @@ Sources: APT arXiv 2501.08316 · R3GAN arXiv 2501.05441 · AFM arXiv 2511.22475 
 per clip, or `[B, 1 + T]` with one per latent frame beside it (AAPT, arXiv 2506.09350): every loss is a mean over them all.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -56,7 +59,15 @@ def shift_timesteps(t: Tensor, shift: float) -> Tensor:
     return shift * t / (1 + (shift - 1) * t)
 
 
+class AdversarialLoss(NamedTuple):
+    """Both sides of one game, as functions of the logits of real and of generated clips."""
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor, Tensor], Tensor]
+    generator_needs_real: bool  # else the real clips' forward is left out of its step
+
+
 LOSSES = {
-    "non-saturating": (non_saturating_discriminator, non_saturating_generator),
-    "relativistic": (relativistic_discriminator, relativistic_generator),
+    "non-saturating": AdversarialLoss(non_saturating_discriminator, non_saturating_generator, False),
+    "relativistic": AdversarialLoss(relativistic_discriminator, relativistic_generator, True),
 }
