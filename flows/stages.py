@@ -24,7 +24,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import supervised
 from flows.concurrency import concurrency_slot
-from onestep.core.child_environment import for_child
+from onestep.core.child_environment import for_stage
+from onestep.core.paths import CODE, GRAPH
 from onestep.core.redaction import SafeError, without_secrets
 from onestep.nightly.prefect_server import GPU
 from onestep.vcs.graph import PlannedStage
@@ -182,13 +183,12 @@ def environment(root: Path, named: Iterable[str] = ()) -> dict[str, str]:
 
     Raises `StageFailed` where it names one that no stage gets.
     """
-    tools = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    code = [str(root / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
-        inherited = for_child(named)
+        variables = for_stage(root / CODE, named)
     except (ValueError, TypeError) as error:
-        raise StageFailed(f"dvc.yaml: meta.environment of a stage: {error}") from error
-    return {**inherited, "PATH": tools, "PYTHONPATH": os.pathsep.join(code), "PYTHONUNBUFFERED": "1"}
+        raise StageFailed(f"{GRAPH}: meta.environment of a stage: {error}") from error
+    code = os.pathsep.join(filter(None, (variables["PYTHONPATH"], os.environ.get("PYTHONPATH"))))
+    return {**variables, "PYTHONPATH": code, "PYTHONUNBUFFERED": "1"}
 
 
 def _failure(what: str, code: int, last: list[str]) -> StageFailed:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from onestep.cli.entry import app
 from onestep.core.child_environment import FLOW_RUN, KEY_FILE, KEY_TEXT, drop_signing_key, for_child
-from onestep.provenance.check_verdict import environment as audited
+from onestep.provenance.check_verdict import audited_environment as audited
 
 KEPT = {
     "HOME": "/home/x",
@@ -64,7 +64,7 @@ def test_a_stage_sees_what_it_needs_and_no_credentials_of_its_scheduler(tmp_path
 
 def test_what_a_stage_says_is_logged_without_secrets(tmp_path: Path) -> None:
     script = "print('fetching https://user:pw@host/x?sig=1'); print('password: hunter2'); raise SystemExit(3)"
-    with pytest.raises(StageFailed, match="it said last: password: …"):
+    with pytest.raises(StageFailed, match="its last line: password: …"):
         list(live([sys.executable, "-c", script], tmp_path))
     assert [*live([sys.executable, "-c", script.removesuffix(" raise SystemExit(3)")], tmp_path)] == [
         "fetching https://host/x",

@@ -5,7 +5,9 @@ A stage runs other people's code on other people's files. What it cannot see it 
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, MutableMapping
+from pathlib import Path
 
 KEY_TEXT = "ONESTEP_SIGNING_KEY"
 KEY_FILE = "ONESTEP_SIGNING_KEY_FILE"
@@ -52,6 +54,16 @@ def for_child(named: Iterable[str] = (), source: Mapping[str, str] | None = None
         if name in SIGNING:
             raise ValueError(f"{name} is not given to any stage: the signing key is for record, promote and rollback")
     return {name: value for name, value in source.items() if name in wanted or may_see(name)}
+
+
+def for_stage(code: Path, named: Iterable[str] = (), python: Path | None = None) -> dict[str, str]:
+    """The environment of a stage's command: that of a child, and it imports the package in `code`.
+
+    python: the interpreter whose tools the command finds first, null = this one. Raises what `for_child` raises.
+    """
+    tools = (python or Path(sys.executable)).parent
+    path = os.pathsep.join((str(tools), os.environ.get("PATH", "")))
+    return {**for_child(named), "PATH": path, "PYTHONPATH": str(code)}
 
 
 def drop_signing_key(environment: MutableMapping[str, str] = os.environ) -> None:

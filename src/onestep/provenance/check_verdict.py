@@ -1,14 +1,12 @@
 """Does the verdict come out again? The gate's own command, at the run's commit, on the pinned files."""
 
 import hashlib
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from onestep.core.child_environment import for_child
+from onestep.core.child_environment import for_stage
 from onestep.core.machine import described
 from onestep.core.paths import CODE, LATENCY, LOCK, MACHINE
 from onestep.core.storage import read_mapping, write_json
@@ -43,7 +41,7 @@ def verdict_comes_out_again(context: CheckContext) -> str:
             command,
             shell=True,
             cwd=folder,
-            env=environment(folder),
+            env=audited_environment(folder / CODE),
             capture_output=True,
             text=True,
             check=False,
@@ -94,16 +92,6 @@ def name_the_machine(stage: StageRecord, folder: Path) -> None:
         raise CheckFailed(f"{LATENCY} was measured on {described(timed)}, which is not the machine of the run")
 
 
-def environment(folder: Path, python: Path | None = None, named: Iterable[str] = ()) -> dict[str, str]:
-    """The variables under which a stage's command finds the code in `folder` and the tools of an environment.
-
-    named: those that the stage asks for beside what every stage gets; the signing key's are never among them.
-    """
-    tools = (python or Path(sys.executable)).parent
-    return {
-        **for_child(named),
-        "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONPATH": str(folder / CODE),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "DVC_NO_ANALYTICS": "1",
-    }
+def audited_environment(code: Path, named: Iterable[str] = (), python: Path | None = None) -> dict[str, str]:
+    """The environment of a stage that is run again for an audit, which leaves nothing beside its outputs."""
+    return {**for_stage(code, named, python), "PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYTICS": "1"}

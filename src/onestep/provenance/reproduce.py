@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from onestep.core.paths import GRAPH, METRICS
+from onestep.core.paths import CODE, GRAPH, METRICS
 from onestep.core.redaction import SafeError
 from onestep.core.storage import sha256_file, sha256_folder
 from onestep.core.yaml_files import read_yaml
 from onestep.provenance import environments
-from onestep.provenance.check_verdict import environment
+from onestep.provenance.check_verdict import audited_environment
 from onestep.provenance.distances import metrics_distance, weights_distance
 from onestep.provenance.record import Record, StageRecord
 from onestep.provenance.store import Found, find
@@ -171,7 +171,7 @@ def _fetch_inputs(objects: Objects, record: Record, stages: list[StageRecord], c
 
 def _run(stage: StageRecord, clone: Project, python: Path, named: Iterable[str]) -> None:
     try:
-        variables = environment(clone.root, python, named)
+        variables = audited_environment(clone.root / CODE, named, python)
     except (ValueError, TypeError) as error:
         raise ReproduceFailed(f"dvc.yaml: meta.environment of the stage {stage.name!r}: {error}") from error
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", "--no-run-cache", "--no-commit"]
