@@ -106,6 +106,7 @@ def test_distance_of_metrics_names_the_worst_number() -> None:
     assert where == "models.a.x"
     assert metrics_distance(before, before) == (0.0, "")
     assert metrics_distance(before, b'{"n": 3}')[0] == math.inf
+    assert metrics_distance(b'{"low": -4e-06}', b'{"low": -5e-06}') == (0.0, "")  # the last decimal that a report has
 
 
 def test_requirements_are_the_recorded_versions_without_the_project_or_local_builds() -> None:

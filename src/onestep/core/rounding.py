@@ -2,6 +2,7 @@
 
 from typing import Any
 
+DECIMALS = 6  # the most that a measured number has in a report
 _ZERO = 1e-12  # what is smaller is the rest of a sum that is zero, and differs in sign and size between libraries
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from onestep.core.rounding import rounded, significant
+from onestep.core.rounding import DECIMALS, rounded, significant
 from onestep.core.storage import read_mapping, replacing, replacing_folder, sha256_folder, write_json
 from onestep.data.clips import load_frames, read_index
 from onestep.data.schema import attribute_columns
@@ -42,7 +42,7 @@ PER_PROMPT = "per_prompt.parquet"
 PLOTS = "plots"
 _MIN_CLIPS = 4
 # Between AVX2 and AVX-512, 437 of the demo's 2,041 numbers differ, mostly by 1e-8; of one rounded so, one in 10,000 does.
-_DIGITS, _DECIMALS = 4, 6
+_DIGITS = 4
 
 
 class EvaluationError(RuntimeError):
@@ -212,7 +212,7 @@ def as_reported(report: dict[str, Any]) -> dict[str, Any]:
     A p-value may be smaller than any decimal that is kept, so its significant digits alone count.
     """
     exact = {key: report[key] for key in ("comparison",) if key in report}
-    found: dict[str, Any] = rounded(report, _DIGITS, _DECIMALS) | exact
+    found: dict[str, Any] = rounded(report, _DIGITS, DECIMALS) | exact
     for name, cells in report.get("tests", {}).items():
         for metric, test in cells.items():
             found["tests"][name][metric]["p_value"] = significant(test["p_value"], _DIGITS)

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from onestep.core.rounding import DECIMALS
 from onestep.provenance.diff import flattened
 
 WEIGHTS = ".safetensors"
@@ -59,4 +60,6 @@ def _number_distance(one: Any, other: Any) -> float:
     numbers = [value for value in (one, other) if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) < 2 or not all(map(math.isfinite, numbers)):
         return math.inf
-    return abs(numbers[0] - numbers[1]) / max(map(abs, numbers))
+    apart = abs(numbers[0] - numbers[1])
+    # a report's last decimal may fall on either side: of a number near zero that is much of its value, and says nothing
+    return 0.0 if apart < 1.5 * 10**-DECIMALS else apart / max(map(abs, numbers))
