@@ -31,11 +31,11 @@ class Pin(BaseModel):
 
     champion: PinnedChampion | None
     ledger: Sha256  # the ledger's head once this comparison was entered; 64 zeros before there is a ledger
-    comparison: Annotated[int, Field(ge=1)]  # counts the attempts in the ledger
+    comparison: Annotated[int, Field(ge=1)]  # counts the trials in the ledger
     alpha: Annotated[float, Field(ge=0, lt=1)]  # offered to this comparison
     seed: Annotated[int, Field(ge=0, lt=2**63)]  # of the noise, the choice of prompts and the permutations
     judge: Sha256 | None  # of the judge's folder; null = any
-    last_data: Sha256 | None  # fingerprint of the data of the attempt before this one
+    last_data: Sha256 | None  # fingerprint of the data of the trial before this one
 
     def content(self) -> dict[str, Any]:
         """What the file holds."""
