@@ -110,7 +110,7 @@ def read_profile(profile: Path, params: Path) -> list[Candidate]:
 def open_clone(project: Path, clone: Path) -> None:
     """The clone that all nights work in, with the project's cache and a key of its own; left alone where it exists."""
     if not clone.exists():
-        workspace.open_workspace(project, clone.name, folder=clone.parent).close()
+        workspace.open_workspace(Project(project), clone.name, folder=clone.parent).close()
     call(clone, "onestep", "keygen", "--if-missing")
 
 

@@ -16,6 +16,7 @@ from onestep.core.redaction import without_home, without_secrets
 from onestep.gate.verdict import as_markdown
 from onestep.nightly.retrain_policy import Decision
 from onestep.nightly.summary import RunSummary, metric_rows
+from onestep.vcs.project import Project
 
 
 def show_decision(decision: Decision) -> None:
@@ -28,13 +29,13 @@ def show_stages(rows: list[dict[str, Any]]) -> None:
     _show(create_table_artifact, key="stages", table=rows, description="Stages in the graph's order")
 
 
-def show_verdict(root: Path, verdict: dict[str, Any]) -> None:
+def show_verdict(project: Project, verdict: dict[str, Any]) -> None:
     """The verdict, the metrics with their intervals, and where the report lies."""
     _show(create_markdown_artifact, key="verdict", markdown=as_markdown(verdict), description=verdict["reason"])
-    if rows := metric_rows(root):
+    if rows := metric_rows(project):
         _show(create_table_artifact, key="metrics", table=rows, description="value [low, high] of every model")
-    if (root / REPORT_PAGE).is_file():
-        link = (root / REPORT_PAGE).resolve().as_uri()
+    if (project.root / REPORT_PAGE).is_file():
+        link = (project.root / REPORT_PAGE).resolve().as_uri()
         _show(create_link_artifact, key="report", link=link, link_text="Report with the videos side by side")
 
 

@@ -40,13 +40,16 @@ def audit(
     reproduce: bool = True,
 ) -> str:
     """Verify all registered versions; reproduce one, another each week. Raises `AuditFailed`, after a notification."""
-    with closing(open_workspace(Path(project).resolve(), f"audit-{new_id()}", revision, upstream)) as workspace:
-        versions = [version.tag for version in registered(Project(workspace.root).git, MODEL)]
-        trust = Path(project).resolve() / f"{SIGNING_KEY}.pub"
-        rows = [{"model": version, "check": "verify", **verify(workspace.root, version, trust)} for version in versions]
+    home = Project(Path(project).resolve())
+    with closing(open_workspace(home, f"audit-{new_id()}", revision, upstream)) as workspace:
+        versions = [version.tag for version in registered(workspace.clone.git, MODEL)]
+        trust = home.root / f"{SIGNING_KEY}.pub"
+        rows = [
+            {"model": version, "check": "verify", **verify(workspace.clone, version, trust)} for version in versions
+        ]
         if reproduce and versions:
             chosen = version_of_the_week(versions)
-            rows.append({"model": chosen, "check": "reproduce", **reproduce_version(workspace.root, chosen)})
+            rows.append({"model": chosen, "check": "reproduce", **reproduce_version(workspace.clone, chosen)})
     create_table_artifact(key="audit", table=rows, description=f"{len(versions)} registered models")
     wrong = [f"{row['model']} ({row['check']}: {row['detail']})" for row in rows if row["outcome"] == FAILED]
     doubts = sorted({row["outcome"] for row in rows} - {FAILED, "passed", "identical"})
@@ -60,17 +63,17 @@ def audit(
 
 
 @task(task_run_name="verify {version}", cache_policy=NO_CACHE)
-def verify(root: Path, version: str, trust: Path) -> dict[str, str]:
+def verify(clone: Project, version: str, trust: Path) -> dict[str, str]:
     """Signatures, chain, hashes and verdict of one model."""
     keys = ["--trust", str(trust)] if trust.is_file() else []
-    return _asked(root, "verify", version, "--no-copy", *keys)
+    return _asked(clone, "verify", version, "--no-copy", *keys)
 
 
 @task(task_run_name="reproduce {version}", cache_policy=NO_CACHE)
-def reproduce_version(root: Path, version: str) -> dict[str, str]:
+def reproduce_version(clone: Project, version: str) -> dict[str, str]:
     """Train one model again and compare, in a slot of the GPU."""
     with concurrency_slot(GPU):
-        return _asked(root, "reproduce", version)
+        return _asked(clone, "reproduce", version)
 
 
 def version_of_the_week(versions: list[str], now: datetime | None = None) -> str:
@@ -79,11 +82,11 @@ def version_of_the_week(versions: list[str], now: datetime | None = None) -> str
     return random.Random(f"{year}-{week}").choice(sorted(versions))
 
 
-def _asked(root: Path, question: str, version: str, *options: str) -> dict[str, str]:
+def _asked(clone: Project, question: str, version: str, *options: str) -> dict[str, str]:
     """What `onestep lineage` answers, line by line in the log."""
     last, code = "", 0
     try:
-        for line in live([sys.executable, "-m", "onestep.cli", "lineage", question, version, *options], root):
+        for line in live([sys.executable, "-m", "onestep.cli", "lineage", question, version, *options], clone.root):
             get_run_logger().info(line)
             last = line
     except StageFailed as failure:

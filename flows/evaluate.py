@@ -1,7 +1,6 @@
 """Measure any registered model again: today's prompts and judge, the model as it was."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -26,24 +25,24 @@ def evaluate(
 ) -> str:
     """Measure a registered version (`onestep@v1.2.0`) at a revision of the project; promotes and records nothing."""
     with pipeline_run("evaluate", project, revision, upstream, notify) as run:
-        stage = bring_model(run.workspace.root, version)
+        stage = bring_model(run.workspace.clone, version)
         measure_again(run, stage)
         return run.summary.ended("ready", f"{version}, measured at {revision}: {run.summary.verdict_reason}")
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=RETRY_S)
-def bring_model(root: Path, version: str) -> str:
+def bring_model(clone: Project, version: str) -> str:
     """Put the version's model in the place of the candidate; returns the stage whose output that is."""
-    stage = reconstruct(Project(root), version)
+    stage = reconstruct(clone, version)
     get_run_logger().info(f"{version} stands in the place of the output of {stage}")
     return stage
 
 
 def measure_again(run: PipelineRun, stage: str) -> None:
     """Run every stage that depends on the output of this one."""
-    root = run.workspace.root
-    run.stages.planned = plan(Project(root))
+    clone = run.workspace.clone
+    run.stages.planned = plan(clone)
     dependent = [replace(each, affected=True) for each in depending_on(run.stages.planned, stage)]
-    run_stages(root, dependent, run.stages)
-    run.summary.verdict = read_verdict(root / VERDICT)
-    artifacts.show_verdict(root, run.summary.verdict)
+    run_stages(clone, dependent, run.stages)
+    run.summary.verdict = read_verdict(clone.root / VERDICT)
+    artifacts.show_verdict(clone, run.summary.verdict)

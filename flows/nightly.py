@@ -53,7 +53,7 @@ def conclude(run: PipelineRun, promotion: PromotionMode, into: str) -> str:
     """Promote a recorded candidate that may be promoted, emit its event, or leave it waiting; returns the outcome."""
     branch = run.summary.branch
     if promotion == "at once":
-        with candidate_of(run.workspace.project, branch, run.workspace.upstream) as candidate:
+        with candidate_of(run.workspace.home, branch, run.workspace.upstream) as candidate:
             done = promote_candidate(candidate, branch, into)
         run.summary.notes += done.notes
         return run.summary.ended(done.kind, done.sentence)

@@ -47,35 +47,35 @@ class PipelineRun:
 
     def bring_in_footage(self) -> None:
         """Look for new footage at the source of every import, and pin the champion that this run is judged against."""
-        changed = bring_in_footage(self.workspace.root)
-        self.stages.planned = plan(Project(self.workspace.root))
+        changed = bring_in_footage(self.workspace.clone)
+        self.stages.planned = plan(self.workspace.clone)
         note = f"footage changed: {', '.join(changed)}" if changed else "no import brought new footage"
         self.summary.notes.append(note)
 
     def check_and_compare(self) -> None:
         """Run what the decision depends on: clips, validation, drift."""
-        run_stages(self.workspace.root, leading_to(self.stages.planned, BEFORE_DECISION), self.stages)
+        run_stages(self.workspace.clone, leading_to(self.stages.planned, BEFORE_DECISION), self.stages)
 
     def decide(self, by_hand: bool) -> Decision:
         """Whether to retrain, with reasons."""
-        self.summary.decision = decide_whether_to_retrain(self.workspace.root, by_hand)
+        self.summary.decision = decide_whether_to_retrain(self.workspace.clone, by_hand)
         return self.summary.decision
 
     def train_and_judge(self) -> str:
         """Enter the trial in the ledger, then run all that is left of the graph; the verdict in one word."""
         enter_trial(self.workspace)
-        root = self.workspace.root
-        self.stages.planned = plan(Project(root))
-        run_stages(root, [stage for stage in self.stages.planned if _is_left(stage, self.stages)], self.stages)
-        verdict = read_verdict(root / VERDICT)
+        clone = self.workspace.clone
+        self.stages.planned = plan(clone)
+        run_stages(clone, [stage for stage in self.stages.planned if _is_left(stage, self.stages)], self.stages)
+        verdict = read_verdict(clone.root / VERDICT)
         self.summary.verdict = verdict
-        artifacts.show_verdict(root, verdict)
-        artifacts.show_samples(first_frame(root))
+        artifacts.show_verdict(clone, verdict)
+        artifacts.show_samples(first_frame(clone))
         return str(verdict["verdict"])
 
     def find_waiting_candidate(self) -> bool:
         """Whether the last candidate may be promoted and was not: its run ended too early, or the approver did not answer."""
-        recorded = waiting(ledger.read(Project(self.workspace.root).git))
+        recorded = waiting(ledger.read(self.workspace.clone.git))
         if recorded is None:
             return False
         self.summary.branch = f"runs/{recorded}"
@@ -103,7 +103,7 @@ def pipeline_run(
     flow: str, project: str, revision: str, upstream: str | None, notify: str | None = None
 ) -> Iterator[PipelineRun]:
     """A run in a clone of its own; however it ends, its summary is written and a notification is sent."""
-    home = Path(project).resolve()
+    home = Project(Path(project).resolve())
     clock = time.monotonic()
     summary = RunSummary(run=new_id(), flow=flow, started=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     run: PipelineRun | None = None
@@ -126,32 +126,32 @@ def pipeline_run(
             run.workspace.close()
         page = summary.page(home)
         with artifacts.not_fatal("the summary page"):
-            write_summary(page, summary, run.workspace.root if run else None)
+            write_summary(page, summary, run.workspace.clone if run else None)
         artifacts.show_summary(summary, page)
         artifacts.send_notification(notify, f"onestep {flow}: {summary.kind}", summary.headline)
 
 
 @task(cache_policy=NO_CACHE)
-def clone_project(project: Path, id: str, revision: str, upstream: str | None) -> Workspace:
+def clone_project(project: Project, id: str, revision: str, upstream: str | None) -> Workspace:
     """A clone at a pinned commit, with the project's cache."""
     workspace = open_workspace(project, id, revision, upstream)
-    get_run_logger().info(f"run {workspace.id} at commit {workspace.commit[:12]} in {workspace.root}")
+    get_run_logger().info(f"run {workspace.id} at commit {workspace.commit[:12]} in {workspace.clone.root}")
     return workspace
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=RETRY_S)
-def bring_in_footage(root: Path) -> list[str]:
+def bring_in_footage(clone: Project) -> list[str]:
     """Update all imports, and pin the champion; returns the imports that changed."""
-    if pin_champion(Project(root)):
+    if pin_champion(clone):
         get_run_logger().info("the champion has changed since this commit: pinned the one in production")
-    return update_imports(Project(root))
+    return update_imports(clone)
 
 
 @task(cache_policy=NO_CACHE)
-def decide_whether_to_retrain(root: Path, by_hand: bool) -> Decision:
+def decide_whether_to_retrain(clone: Project, by_hand: bool) -> Decision:
     """The decision, as an artifact and in the log."""
-    gate = load_group(GateSettings, root / PARAMS, "gate")
-    decision = decide(situation_of(root, gate, by_hand), load_group(RetrainSettings, root / PARAMS, "retrain"))
+    gate = load_group(GateSettings, clone.root / PARAMS, "gate")
+    decision = decide(situation_of(clone, gate, by_hand), load_group(RetrainSettings, clone.root / PARAMS, "retrain"))
     artifacts.show_decision(decision)
     get_run_logger().info(decision.sentence)
     return decision
@@ -160,8 +160,8 @@ def decide_whether_to_retrain(root: Path, by_hand: bool) -> Decision:
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=RETRY_S)
 def enter_trial(workspace: Workspace) -> None:
     """Enter the trial in the ledger before it has a result; the entry fixes its alpha and its noise."""
-    gate = load_group(GateSettings, workspace.root / PARAMS, "gate")
-    judge = load_group(FetchSettings, workspace.root / PARAMS, "judge").sha256
+    gate = load_group(GateSettings, workspace.clone.root / PARAMS, "gate")
+    judge = load_group(FetchSettings, workspace.clone.root / PARAMS, "judge").sha256
     pin = enter_and_publish(workspace, gate, judge)
     get_run_logger().info(f"comparison {pin.comparison}: alpha {pin.alpha:.3g}, seed {pin.seed}")
 
@@ -169,7 +169,7 @@ def enter_trial(workspace: Workspace) -> None:
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=RETRY_S)
 def publish_run(workspace: Workspace) -> str:
     """Push the run's data, then its branch, which is returned; a remote that cannot be reached is asked again."""
-    done = record(Project(workspace.root), find_key(Project(workspace.project)), flow_run=runtime.flow_run.get_id())
+    done = record(workspace.clone, find_key(workspace.home), flow_run=runtime.flow_run.get_id())
     publish(workspace, done.branch)
     get_run_logger().info(f"recorded on {done.branch}; {'signed' if done.signer else 'UNSIGNED: onestep keygen'}")
     return done.branch

@@ -66,12 +66,12 @@ def promote(
     approver: whose approval is asked for in the Prefect page, null = none is needed. wait_h: hours after which
     `silence` is the answer.
     """
-    with candidate_of(Path(project).resolve(), branch, upstream) as workspace:
+    with candidate_of(Project(Path(project).resolve()), branch, upstream) as workspace:
         if approver is not None:
             artifacts.send_notification(
                 notify, f"onestep: {branch} waits for {approver}", f"Answer within {wait_h:g} hours."
             )
-            answer = ask(approver, branch, as_markdown(read_verdict(workspace.root / VERDICT)), wait_h, silence)
+            answer = ask(approver, branch, as_markdown(read_verdict(workspace.clone.root / VERDICT)), wait_h, silence)
             if answer.kind == "reject":
                 record_refusal(workspace, answer.sentence)
             if answer.kind != "promoted":
@@ -83,7 +83,7 @@ def promote(
     return done
 
 
-def candidate_of(project: Path, branch: str, upstream: str | None) -> closing[Workspace]:
+def candidate_of(project: Project, branch: str, upstream: str | None) -> closing[Workspace]:
     """A clone of a recorded run, for a `with` block."""
     return closing(open_workspace(project, f"promote-{new_id()}", branch, upstream))
 
@@ -144,9 +144,7 @@ def promote_candidate(workspace: Workspace, branch: str, into: str) -> Promotion
     """Publish the promotion's tags, which are the truth; then take the steps after it (`after_promotion.py`)."""
     log = get_run_logger()
     try:
-        done = registry.promote(
-            Project(workspace.root), find_key(Project(workspace.project)), flow_run=runtime.flow_run.get_id()
-        )
+        done = registry.promote(workspace.clone, find_key(workspace.home), flow_run=runtime.flow_run.get_id())
         publish_promotion(workspace, done)
     except AlreadyChampion as known:
         return PromotionResult("promoted", str(known))

@@ -29,6 +29,7 @@ from onestep.core.paths import CODE, GRAPH
 from onestep.core.redaction import SafeError, without_secrets
 from onestep.nightly.prefect_server import GPU
 from onestep.vcs.graph import PlannedStage
+from onestep.vcs.project import Project
 from onestep.vcs.rwlock import mend_rwlock
 
 RETRY_DELAY_S = 30
@@ -75,7 +76,7 @@ class StageResults:
         return [{"stage": row.stage, "status": row.status, "seconds": round(row.seconds, 1)} for row in rows]
 
 
-def run_stages(root: Path, stages: Iterable[PlannedStage], results: StageResults) -> None:
+def run_stages(project: Project, stages: Iterable[PlannedStage], results: StageResults) -> None:
     """Run those of the stages that have work to do, and enter all of them in the results; raises `StageFailed`."""
     for stage in stages:
         if not stage.affected:
@@ -85,7 +86,13 @@ def run_stages(root: Path, stages: Iterable[PlannedStage], results: StageResults
         try:
             results.done[stage.name] = run_stage.with_options(
                 name=stage.name, retries=int(stage.meta.get("retries", 0))
-            )(root, stage.name, bool(stage.meta.get("gpu")), stage.meta.get("limit_s"), stage.meta.get("environment"))
+            )(
+                project,
+                stage.name,
+                bool(stage.meta.get("gpu")),
+                stage.meta.get("limit_s"),
+                stage.meta.get("environment"),
+            )
         except BaseException:
             results.done[stage.name] = StageResult(stage.name, "failed", time.monotonic() - started)
             raise
@@ -108,17 +115,17 @@ def _machinery_failed(_task: Any, _run: Any, state: Any) -> bool:
     retry_condition_fn=_machinery_failed,
 )
 def run_stage(
-    root: Path, stage: str, gpu: bool = False, limit_s: float | None = None, named: list[str] | None = None
+    project: Project, stage: str, gpu: bool = False, limit_s: float | None = None, named: list[str] | None = None
 ) -> StageResult:
     """Run one stage alone, its output line by line in the log; raises `StageFailed`."""
     log = get_run_logger()
     with concurrency_slot(GPU) if gpu else nullcontext():
         started = time.monotonic()
         skipped = False
-        if mended := mend_rwlock(root):
+        if mended := mend_rwlock(project.root):
             log.warning(mended)
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
-        with closing(live(command, root, limit_s, named or ())) as lines:
+        with closing(live(command, project.root, limit_s, named or ())) as lines:
             for line in lines:
                 log.info(line)
                 skipped = skipped or line.startswith((f"Stage '{stage}' didn't change", f"Stage '{stage}' is cached"))

@@ -15,6 +15,7 @@ from onestep.nightly.publish import publish_promotion
 from onestep.nightly.workspace import open_workspace
 from onestep.registry.champion import champion
 from onestep.registry.promotion import promote
+from onestep.vcs.project import Project
 from tests.nightly.test_workspace import committed, published  # noqa: F401
 from tests.toy_project import run
 
@@ -24,8 +25,8 @@ LOG = logging.getLogger("after promotion")
 @pytest.fixture
 def promoted(committed: Path) -> Promoted:  # noqa: F811
     """A promotion that is published, and nothing after it is done."""
-    workspace = open_workspace(committed, "promotion", published(committed, 2).branch)
-    promotion = promote(workspace.root)
+    workspace = open_workspace(Project(committed), "promotion", published(committed, 2).branch)
+    promotion = promote(workspace.clone)
     publish_promotion(workspace, promotion)
     return Promoted(workspace, promotion, "main")
 
@@ -78,7 +79,7 @@ def test_promotion_is_merged_and_an_upload_is_one_more_function(
 
         version = promoted.promotion.version_tag
         hub = HfApi(endpoint=address, token="a token that only this flow has")
-        model = promoted.workspace.root / "models" / "onestep"
+        model = promoted.workspace.clone.root / "models" / "onestep"
         done = hub.upload_folder(repo_id="team/onestep", folder_path=model, commit_message=version)
         return f"{version} is uploaded: {done.commit_url}"
 
@@ -102,7 +103,7 @@ def test_step_that_fails_leaves_the_promotion_and_the_steps_after_it(
     failed = "upload failed after the promotion, which stands: the hub cannot be reached"
     assert notes == [failed, "merged into main"]
     assert failed in caplog.text
-    now = champion(committed)
+    now = champion(Project(committed))
     assert now is not None
     assert now.version_tag == "onestep@v1.0.0"
 
@@ -113,4 +114,4 @@ def test_conflict_is_a_note_and_the_promotion_stands(promoted: Promoted, committ
     (note,) = follow_up(promoted, LOG)
     assert note.startswith("not merged into main")
     assert f"git merge {promoted.promotion.branch}" in note
-    assert champion(committed) is not None
+    assert champion(Project(committed)) is not None

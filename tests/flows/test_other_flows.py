@@ -10,9 +10,8 @@ from flows.clean import clean
 from flows.evaluate import evaluate
 from flows.ingest import ingest
 
-from onestep.core.paths import MODEL
+from onestep.core.paths import CLONES, MODEL
 from onestep.core.storage import sha256_folder
-from onestep.nightly.workspace import FOLDER
 from onestep.registry.gc import missing
 from onestep.vcs.project import Project
 from onestep.vcs.versions import versions
@@ -27,7 +26,7 @@ FIRST, SECOND = "onestep@v1.0.0", "onestep@v1.1.0"
 
 def clones(root: Path) -> list[Path]:
     """The clones of runs, oldest first."""
-    return sorted((root / FOLDER).glob("*/"), key=lambda clone: (clone / ".git/config").stat().st_mtime)
+    return sorted((root / CLONES).glob("*/"), key=lambda clone: (clone / ".git/config").stat().st_mtime)
 
 
 def cached(root: Path) -> set[Path]:

@@ -20,6 +20,7 @@ from flows import ports
 from flows import server as one_machine
 from onestep.nightly.checks.server import server as server_checks
 from onestep.nightly.prefect_server import working_folders
+from onestep.vcs.project import Project
 from tests.flows.asking import ask, wait_for
 from tests.flows.conftest import ROOT, free_port
 
@@ -68,10 +69,10 @@ def test_ones_own_server_that_runs_already_is_named(deployed: str) -> None:
 
 def test_doctor_says_whose_server_answers(deployed: str, tmp_path: Path) -> None:
     assert working_folders(ask("/deployments/filter")) == [ROOT]
-    found = {result.name: result for result in server_checks(deployed, tmp_path)}
+    found = {result.name: result for result in server_checks(deployed, Project(tmp_path))}
     assert found["project"].status == "error"
     assert f"run in {ROOT}, not in {tmp_path}" in found["project"].found
-    assert "project" not in {result.name for result in server_checks(deployed, ROOT)}
+    assert "project" not in {result.name for result in server_checks(deployed, Project(ROOT))}
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])

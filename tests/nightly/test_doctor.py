@@ -14,6 +14,7 @@ from onestep.nightly.checks.result import CheckResult
 from onestep.nightly.checks.server import server as server_checks
 from onestep.nightly.doctor import run_checks
 from onestep.provenance.signing import make_key
+from onestep.vcs.project import Project
 from tests.toy_project import run
 
 NO_SERVER = "http://127.0.0.1:9/api"
@@ -49,7 +50,7 @@ def server(answers: dict[str, object]) -> Iterator[str]:
 
 
 def test_every_result_that_is_not_ok_has_its_remedy(project: Path, remote: Path) -> None:
-    found = run_checks(project, NO_SERVER)
+    found = run_checks(Project(project), NO_SERVER)
     assert {"python", "git", "repository", "identity", "remote", "disk", "links", "gpu", "keys", "server"} - set(
         statuses(found)
     ) == {"repository"}
@@ -61,14 +62,14 @@ def test_every_result_that_is_not_ok_has_its_remedy(project: Path, remote: Path)
 
 def test_remote_that_takes_no_data_is_bad(project: Path, remote: Path) -> None:
     remote.write_text("a file where the remote's folder should be")
-    (result,) = [each for each in run_checks(project, NO_SERVER) if each.name == "remote"]
+    (result,) = [each for each in run_checks(Project(project), NO_SERVER) if each.name == "remote"]
     assert result.status == "error"
     assert "dvc remote modify" in result.remedy
 
 
 def test_disk_without_room_for_a_run_is_bad(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "SPARE_GB", 1e9)
-    (result,) = machine.disk(project)
+    (result,) = machine.disk(Project(project))
     assert result.status == "error"
 
 
@@ -86,7 +87,7 @@ def test_repository_of_another_user_is_bad_with_the_command_that_allows_it(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    (result,) = [each for each in repository.git(project) if each.name == "repository"]
+    (result,) = [each for each in repository.git(Project(project)) if each.name == "repository"]
     assert result.status == "error"
     assert result.remedy.startswith(f"git config --global --add safe.directory '{project}'")
 
@@ -95,7 +96,7 @@ def test_converted_line_ends_are_bad_until_the_remedy_that_is_named_was_typed(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def line_ends() -> CheckResult:
-        return next(each for each in repository.git(project) if each.name == "line ends")
+        return next(each for each in repository.git(Project(project)) if each.name == "line ends")
 
     run(project, "git", "add", "--all")
     run(project, "git", "commit", "--quiet", "--message", "A run")
@@ -119,10 +120,10 @@ def test_git_killed_while_it_held_the_index_and_code_of_another_checkout_are_nam
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (project / ".git" / "index.lock").touch()
-    assert statuses(list(repository.git(project)))["index"] == "error"
+    assert statuses(list(repository.git(Project(project))))["index"] == "error"
     (project / "src" / "onestep").mkdir(parents=True)
     (project / "src" / "onestep" / "__init__.py").touch()
-    (result,) = machine.code(project)
+    (result,) = machine.code(Project(project))
     assert result.status == "error"
     assert f"{project} holds its own code" in result.found
 
@@ -132,10 +133,10 @@ def test_signing_key_that_is_not_there_is_bad_and_one_that_is_there_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ONESTEP_SIGNING_KEY_FILE", str(project / "no-key"))
-    (result,) = repository.keys(project)
+    (result,) = repository.keys(Project(project))
     assert result.status == "error"
     public = make_key(project / "no-key")
-    (result,) = repository.keys(project)
+    (result,) = repository.keys(Project(project))
     assert result.status == "ok"
     assert public.fingerprint in result.found
 

@@ -10,6 +10,7 @@ from onestep.core.storage import StorageError
 from onestep.gate.settings import GateSettings
 from onestep.nightly.retrain_policy import RULES, Decision, Reason, Situation, decide, situation_of
 from onestep.nightly.settings import RetrainSettings
+from onestep.vcs.project import Project
 from tests.night_project import ROOT
 
 SETTINGS = RetrainSettings(min_new_clips=20, on_drift=True, max_champion_age_days=30.0, on_new_recipe=False)
@@ -134,4 +135,4 @@ def test_a_fresh_clone_without_clips_says_how_to_make_them(project: Path) -> Non
     (project / "reports" / "validation.json").write_text('{"passed": true, "checks": []}')
     gate = load_group(GateSettings, ROOT / "params.yaml", "gate")
     with pytest.raises(StorageError, match=r"clips.parquet does not exist: .*`dvc repro validate drift`"):
-        situation_of(project, gate)
+        situation_of(Project(project), gate)

@@ -106,14 +106,14 @@ def environment_of_a_hook(root: Path) -> dict[str, str]:
 
 def night(project: Path, upstream: str | None = None) -> str:
     """One run from its clone to its promotion and main; its branch."""
-    opened = open_workspace(project, upstream=upstream)
-    (opened.root / "params.yaml").write_text("learning_rate: 2\nverdict: promote\n")
+    opened = open_workspace(Project(project), upstream=upstream)
+    (opened.clone.root / "params.yaml").write_text("learning_rate: 2\nverdict: promote\n")
     enter_and_publish(opened, GATE, None)
-    reproduce(opened.root)
-    done = record(Project(opened.root), None)
+    reproduce(opened.clone.root)
+    done = record(opened.clone, None)
     publish(opened, done.branch)
-    second = open_workspace(project, revision=done.branch, upstream=upstream)
-    publish_promotion(second, promote(Project(second.root)))
+    second = open_workspace(Project(project), revision=done.branch, upstream=upstream)
+    publish_promotion(second, promote(second.clone))
     refresh(second)
     assert merge_into(second, done.branch, "main").sentence == "merged into main"
     return done.branch
@@ -142,10 +142,10 @@ def test_night_goes_through_under_settings_that_contradict_every_default(
     assert (report.broken, report.exit_code) == (None, UNSIGNED)
     assert run(committed, "git", "status", "--porcelain") == before
     assert run(committed, "git", "rev-parse", "main") == run(committed, "git", "rev-parse", branch)
-    opened = open_workspace(committed)
-    assert changes(Project(opened.root)) == ["gate (modified data/production.json)"]  # the promotion's own pin
-    assert b"\r" not in (opened.root / "dvc.lock").read_bytes()
-    assert Repository(opened.root).remotes() == ["origin"]
+    opened = open_workspace(Project(committed))
+    assert changes(opened.clone) == ["gate (modified data/production.json)"]  # the promotion's own pin
+    assert b"\r" not in (opened.clone.root / "dvc.lock").read_bytes()
+    assert Repository(opened.clone.root).remotes() == ["origin"]
 
 
 @pytest.mark.slow
@@ -183,9 +183,9 @@ def test_run_from_a_hook_leaves_head_index_and_branch_of_the_person_alone(
     before = state(committed)
     for name, value in environment_of_a_hook(committed).items():
         monkeypatch.setenv(name, value)
-    opened = open_workspace(committed)
+    opened = open_workspace(Project(committed))
     enter_and_publish(opened, GATE, None)
-    date = Repository(opened.root).git("log", "-1", "--format=%ct", "ledger")
+    date = Repository(opened.clone.root).git("log", "-1", "--format=%ct", "ledger")
     for name in environment_of_a_hook(committed):
         monkeypatch.delenv(name)
     assert int(date) > 1e9
@@ -231,8 +231,8 @@ def test_what_a_hook_of_the_server_refuses_is_said_in_its_words_and_not_tried_ag
     committed: Path,  # noqa: F811
     upstream: Path,
 ) -> None:
-    opened = open_workspace(committed, upstream=str(upstream))
-    (opened.root / "params.yaml").write_text("learning_rate: 2\nverdict: promote\n")
+    opened = open_workspace(Project(committed), upstream=str(upstream))
+    (opened.clone.root / "params.yaml").write_text("learning_rate: 2\nverdict: promote\n")
     declined(upstream, "unsigned pushes are not taken: ask the platform team")
     refs = run(upstream, "git", "for-each-ref")
     with pytest.raises(WorkspaceError, match="ask the platform team") as refused:
@@ -240,15 +240,15 @@ def test_what_a_hook_of_the_server_refuses_is_said_in_its_words_and_not_tried_ag
     assert "faster" not in str(refused.value)
     (upstream / "hooks" / "pre-receive").unlink()
     enter_and_publish(opened, GATE, None)
-    reproduce(opened.root)
-    done = record(Project(opened.root), None)
+    reproduce(opened.clone.root)
+    done = record(opened.clone, None)
     declined(upstream, "branches runs/ are protected")
     with pytest.raises(WorkspaceError, match="branches runs/ are protected"):
         publish(opened, done.branch)
     (upstream / "hooks" / "pre-receive").unlink()
     publish(opened, done.branch)
-    second = open_workspace(committed, revision=done.branch, upstream=str(upstream))
-    promotion = promote(Project(second.root))
+    second = open_workspace(Project(committed), revision=done.branch, upstream=str(upstream))
+    promotion = promote(second.clone)
     declined(upstream, "tags are protected")
     with pytest.raises(WorkspaceError, match="tags are protected"):
         publish_promotion(second, promotion)
@@ -262,17 +262,17 @@ def test_server_that_denies_what_is_no_fast_forward_is_a_race_and_one_without_wr
     upstream: Path,
 ) -> None:
     run(upstream, "git", "config", "receive.denyNonFastForwards", "true")
-    first, second = (open_workspace(committed, upstream=str(upstream)) for _ in range(2))
+    first, second = (open_workspace(Project(committed), upstream=str(upstream)) for _ in range(2))
     for opened, rate in ((first, 2), (second, 3)):
-        (opened.root / "params.yaml").write_text(f"learning_rate: {rate}\nverdict: promote\n")
+        (opened.clone.root / "params.yaml").write_text(f"learning_rate: {rate}\nverdict: promote\n")
     enter_and_publish(first, GATE, None)
-    reproduce(first.root)
-    done = record(Project(first.root), None)
+    reproduce(first.clone.root)
+    done = record(first.clone, None)
     enter_and_publish(second, GATE, None)
     with pytest.raises(LedgerMoved, match="another run was entered"):
         publish(first, done.branch)
-    reproduce(second.root)
-    done = record(Project(second.root), None)
+    reproduce(second.clone.root)
+    done = record(second.clone, None)
     shutil.rmtree(upstream)
     with pytest.raises(WorkspaceError, match=r"does not appear to be a git repository|does not exist"):
         publish(second, done.branch)
@@ -280,7 +280,7 @@ def test_server_that_denies_what_is_no_fast_forward_is_a_race_and_one_without_wr
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_server_that_may_not_be_written_to_is_named(committed: Path, upstream: Path) -> None:  # noqa: F811
-    opened = open_workspace(committed, upstream=str(upstream))
+    opened = open_workspace(Project(committed), upstream=str(upstream))
     (upstream / "objects").chmod(0o555)
     (upstream / "refs" / "heads").chmod(0o555)
     with pytest.raises(WorkspaceError, match=r"unpack|unable|denied"):
@@ -293,7 +293,7 @@ def test_repository_of_another_user_is_named_with_the_command_that_allows_it(
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     for ask in (
         lambda: Repository(project).head(),
-        lambda: open_workspace(project),
+        lambda: open_workspace(Project(project)),
         lambda: record(Project(project), None),
     ):
         with pytest.raises((GitError, WorkspaceError), match=r"git config --global --add safe\.directory"):

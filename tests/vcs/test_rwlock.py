@@ -41,7 +41,7 @@ def test_damaged_table_stops_dvc_and_is_mended_by_whatever_of_ours_opens_the_gra
 
 def test_doctor_says_what_it_mended(project: Path) -> None:
     table(project).write_text("")
-    (result,) = [each for each in run_checks(project, "http://127.0.0.1:9/api") if each.name == "rwlock"]
+    (result,) = [each for each in run_checks(Project(project), "http://127.0.0.1:9/api") if each.name == "rwlock"]
     assert (result.status, "left damaged by a kill or a full disk" in result.found) == ("ok", True)
     assert not table(project).exists()
 

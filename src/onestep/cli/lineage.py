@@ -67,7 +67,7 @@ def verify(
 ) -> None:
     """Check signatures, ledger, tags and every hash, and compute the verdict again; name the first break.
 
-    Exit codes: 0 passed; 3 broken; 4 whole, but unsigned; 5 whole, but signed by nobody known (no --trust); 6 whole, but
+    Exit codes: 0 passed; 3 broken; 4 whole, but unsigned; 5 whole, but signed by an unknown key (no --trust); 6 whole, but
     the working copy is not what was recorded; 1 there is nothing to check.
     """
     from onestep.provenance.verify import verify as run
@@ -163,7 +163,7 @@ def without(
     for use in found.measure:
         print(f"  measure  {use.model} ({use.run}): {use.role}")
     print(f"  stages   {', '.join(found.stages)}")
-    print("  base and judge are fetched, not trained here: ask whoever made them")
+    print("  base and judge are fetched, not trained here: ask their makers")
 
 
 @app.command()

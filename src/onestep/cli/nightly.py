@@ -1,11 +1,11 @@
 """`onestep doctor` and `decide`: what a scheduled run needs and would decide; both work without Prefect."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from onestep.cli.arguments import HAND, PARAMS, ParamsFile
+from onestep.cli.here import here
 
 app = typer.Typer()
 
@@ -19,7 +19,7 @@ def doctor(
     """Check Python, git, remote, disk, links, GPU, keys and server, each with its remedy; exit code 1 on any error."""
     from onestep.nightly.doctor import run_checks, table
 
-    results = run_checks(Path(), server)
+    results = run_checks(here(), server)
     print(table(results))
     if any(result.status == "error" for result in results):
         raise typer.Exit(1)
@@ -37,7 +37,7 @@ def decide(
     from onestep.nightly.retrain_policy import situation_of
     from onestep.nightly.settings import RetrainSettings
 
-    situation = situation_of(Path(), load_group(GateSettings, params, "gate"), by_hand)
+    situation = situation_of(here(), load_group(GateSettings, params, "gate"), by_hand)
     decision = run(situation, load_group(RetrainSettings, params, "retrain"))
     for row in decision.as_table():
         print(f"{row['rule']:<20} {row['effect']:<11} {row['observed']} (limit: {row['limit'] or 'none'})")

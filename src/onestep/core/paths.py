@@ -20,6 +20,7 @@ VALIDATION_PAGE = "reports/validation.html"
 DRIFT = "reports/drift.json"
 DRIFT_PAGE = "reports/drift.html"
 REPORT_PAGE = "reports/report.html"
+PAGES = "reports"
 SAMPLE_SHEET = "reports/samples.gif"
 
 # entries of `artifacts:` in dvc.yaml, and the stage of the registry
@@ -35,5 +36,6 @@ RECORDS = "records"
 SIGNING_KEY = ".onestep/signing-key"
 MACHINE = ".onestep/machine.json"  # which machine this is, beside the timings that were measured on it
 CLONES = ".onestep/runs"
+CACHE_LOCK = ".onestep/runs/.cache-lock"
 CRASHES = ".onestep/crashes"
 TIMES = ".onestep/times"

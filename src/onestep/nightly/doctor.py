@@ -3,34 +3,34 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from onestep.core.redaction import without_secrets
 from onestep.nightly.checks import machine, repository
 from onestep.nightly.checks.result import CheckResult
 from onestep.nightly.checks.server import server
+from onestep.vcs.project import Project
 
 DEFAULT_SERVER = "http://127.0.0.1:4200/api"
 
 
-def run_checks(root: Path, address: str | None = None) -> list[CheckResult]:
+def run_checks(project: Project, address: str | None = None) -> list[CheckResult]:
     """The results of all checks of a project and the machine under it; a check that raises is an error of its own.
 
     address: the API of the Prefect server; null = `PREFECT_API_URL`, or else the one of this machine.
     """
     address = address or os.environ.get("PREFECT_API_URL") or DEFAULT_SERVER
     checks: dict[str, Callable[[], Iterator[CheckResult]]] = {
-        "python": lambda: machine.python(root),
-        "code": lambda: machine.code(root),
+        "python": lambda: machine.python(project),
+        "code": lambda: machine.code(project),
         "home": machine.home,
-        "git": lambda: repository.git(root),
-        "rwlock": lambda: repository.rwlock(root),
-        "remote": lambda: repository.remote(root),
-        "disk": lambda: machine.disk(root),
-        "links": lambda: machine.links(root),
+        "git": lambda: repository.git(project),
+        "rwlock": lambda: repository.rwlock(project),
+        "remote": lambda: repository.remote(project),
+        "disk": lambda: machine.disk(project),
+        "links": lambda: machine.links(project),
         "gpu": machine.gpu,
-        "keys": lambda: repository.keys(root),
-        "server": lambda: server(address, root),
+        "keys": lambda: repository.keys(project),
+        "server": lambda: server(address, project),
     }
     results: list[CheckResult] = []
     for name, check in checks.items():

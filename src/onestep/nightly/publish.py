@@ -34,7 +34,7 @@ class MergeResult:
 
 def refresh(workspace: Workspace) -> None:
     """Fetch the upstream's ledger and tags. Raises `WorkspaceError`."""
-    repository = Project(workspace.root).git
+    repository = workspace.clone.git
     try:
         repository.git("fetch", "--quiet", "--tags", "origin")
         if repository.resolve("refs/remotes/origin/ledger"):
@@ -50,7 +50,7 @@ def enter_and_publish(workspace: Workspace, settings: GateSettings, judge: str |
     """
     for _ in range(TRIES):
         refresh(workspace)
-        pin = enter(Project(workspace.root), settings, judge)
+        pin = enter(workspace.clone, settings, judge)
         try:
             _push(workspace, _LEDGER)
             return pin
@@ -65,7 +65,7 @@ def publish_refusal(workspace: Workspace, reason: str) -> None:
 
     Raises what `trials.override` raises, `WorkspaceError` when the upstream does not take it.
     """
-    override(Project(workspace.root), "reject", reason)
+    override(workspace.clone, "reject", reason)
     try:
         _push(workspace, _LEDGER)
     except GitError as error:
@@ -106,7 +106,7 @@ def publish_promotion(workspace: Workspace, promotion: ChampionChange) -> None:
 
 def merge_into(workspace: Workspace, branch: str, into: str) -> MergeResult:
     """Merge a published branch into `into` of the upstream; nothing of either is lost, and a conflict only delays it."""
-    repository = Project(workspace.root).git
+    repository = workspace.clone.git
     later = f"later, by hand: git merge {branch}"
     try:
         for name in (into, branch):
@@ -133,7 +133,7 @@ def merge_into(workspace: Workspace, branch: str, into: str) -> MergeResult:
 
 
 def _push(workspace: Workspace, *refs: str) -> None:
-    Project(workspace.root).git.push(*refs)
+    workspace.clone.git.push(*refs)
 
 
 def _stale(error: GitError) -> bool:
@@ -143,13 +143,13 @@ def _stale(error: GitError) -> bool:
 
 def _has(workspace: Workspace, ref: str) -> bool:
     try:
-        return bool(Project(workspace.root).git.git("ls-remote", "origin", ref))
+        return bool(workspace.clone.git.git("ls-remote", "origin", ref))
     except GitError:
         return False
 
 
 def _upstreams_ledger_is_ahead(workspace: Workspace) -> bool:
-    repository = Project(workspace.root).git
+    repository = workspace.clone.git
     try:
         theirs = repository.git("ls-remote", "origin", ledger.REF).split()
         if not theirs:

@@ -8,7 +8,6 @@ validated and compared with the champion's.
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from onestep.core.paths import CLIPS, DRIFT, VALIDATION
@@ -162,17 +161,16 @@ def decide(situation: Situation, settings: RetrainSettings, rules: Sequence[Rule
     return Decision(False, "Nothing to do: no rule is a reason to retrain.", reasons)
 
 
-def situation_of(root: Path, gate: GateSettings, by_hand: bool = False, now: datetime | None = None) -> Situation:
+def situation_of(project: Project, gate: GateSettings, by_hand: bool = False, now: datetime | None = None) -> Situation:
     """The situation of a project whose clips are ingested, validated and compared.
 
     Raises `StorageError` or `GraphError` where a report or an artifact is missing, `LedgerBroken` where the ledger is.
     """
-    project = Project(root)
-    checked, compared = read_mapping(root / VALIDATION), _drift_report(root)
+    checked, compared = read_mapping(project.root / VALIDATION), _drift_report(project)
     entries = ledger.read(project.git)
     trials = judged_trials(entries)
     before = clips_of_last_trial(project, trials)
-    index = root / project.artifact(CLIPS) / INDEX
+    index = project.root / project.artifact(CLIPS) / INDEX
     current = _clips(read_table(index, "make what is to be decided on with `dvc repro validate drift`"))
     known = None if before is None else _clips(before)
     trial, _ = next_pin(project, entries, gate, None)
@@ -186,16 +184,16 @@ def situation_of(root: Path, gate: GateSettings, by_hand: bool = False, now: dat
         removed_clips=None if known is None else len(known - current),
         drifted=compared["drifted"],
         drift_reason=compared["reason"],
-        champion_since=_champion_since(root),
+        champion_since=_champion_since(project),
         new_recipe=bool(trials) and trials[0].trial.recipe != trial.recipe,
         earlier_trial=f"comparison {same[0].trial.comparison} ({same[0].verdict})" if same else None,
     )
 
 
-def _drift_report(root: Path) -> dict[str, Any]:
-    if not (root / DRIFT).is_file():
+def _drift_report(project: Project) -> dict[str, Any]:
+    if not (project.root / DRIFT).is_file():
         return {"drifted": None, "reason": "this graph compares no footage"}
-    return read_mapping(root / DRIFT, drifted=(bool, type(None)), reason=str)
+    return read_mapping(project.root / DRIFT, drifted=(bool, type(None)), reason=str)
 
 
 def _clips(index: Any) -> set[tuple[Any, ...]]:
@@ -204,12 +202,12 @@ def _clips(index: Any) -> set[tuple[Any, ...]]:
     return set(training[list(_CLIP)].itertuples(index=False, name=None))
 
 
-def _champion_since(root: Path) -> datetime | None:
+def _champion_since(project: Project) -> datetime | None:
     """When the champion's stage tag was written."""
-    production = champion(Project(root))
+    production = champion(project)
     if production is None:
         return None
-    written = Project(root).git.git("for-each-ref", "--format=%(creatordate:unix)", f"refs/tags/{production.tag}")
+    written = project.git.git("for-each-ref", "--format=%(creatordate:unix)", f"refs/tags/{production.tag}")
     return datetime.fromtimestamp(int(written), UTC)
 
 

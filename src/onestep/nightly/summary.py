@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onestep.core.paths import DRIFT, DRIFT_PAGE, METRICS, REPORT_PAGE, SAMPLE_SHEET, VALIDATION, VALIDATION_PAGE
+from onestep.core.paths import DRIFT, DRIFT_PAGE, METRICS, PAGES, REPORT_PAGE, SAMPLE_SHEET, VALIDATION, VALIDATION_PAGE
 from onestep.core.redaction import without_home, without_secrets
 from onestep.core.storage import read_mapping, replacing
 from onestep.nightly.retrain_policy import Decision
+from onestep.vcs.project import Project
 
 _PAGES = {"report with the videos": REPORT_PAGE, "validation": VALIDATION_PAGE, "drift": DRIFT_PAGE}
 _SHEET_BYTES = 4 << 20  # a larger sheet is linked, not inlined
@@ -44,9 +45,9 @@ class RunSummary:
         """The reason of the verdict, in one sentence."""
         return str(self.verdict["reason"]) if self.verdict else "its verdict stands in its record"
 
-    def page(self, project: Path) -> Path:
+    def page(self, project: Project) -> Path:
         """Where the page of the flow's latest run lies; git keeps none of them."""
-        return project / "reports" / f"{self.flow}.html"
+        return project.root / PAGES / f"{self.flow}.html"
 
     def ended(self, kind: str, headline: str) -> str:
         """Set the outcome; returns the headline. Raises `ValueError` for an unknown kind."""
@@ -56,23 +57,23 @@ class RunSummary:
         return self.headline
 
 
-def metric_rows(root: Path) -> list[dict[str, str]]:
+def metric_rows(project: Project) -> list[dict[str, str]]:
     """One row per model, one column per headline metric, each `value [low, high]`; empty before any was measured."""
-    if not (root / METRICS).is_file():
+    if not (project.root / METRICS).is_file():
         return []
-    models = read_mapping(root / METRICS).get("models", {})
+    models = read_mapping(project.root / METRICS).get("models", {})
     names = [name for name in _first(models) if not name.startswith("attribute_accuracy_")]
     order = sorted(models, key=lambda model: (model not in ("onestep", "champion"), model != "onestep"))
     return [{"model": model} | {name: _cell(models[model].get(name)) for name in names} for model in order]
 
 
-def first_frame(root: Path) -> str | None:
+def first_frame(project: Project) -> str | None:
     """The sample sheet's first frame as a JPEG data URI, small enough for an artifact; null where there is no sheet."""
     from PIL import Image
 
-    if not (root / SAMPLE_SHEET).is_file():
+    if not (project.root / SAMPLE_SHEET).is_file():
         return None
-    with Image.open(root / SAMPLE_SHEET) as sheet:
+    with Image.open(project.root / SAMPLE_SHEET) as sheet:
         image = sheet.convert("RGB")
     image.thumbnail((_FRAME_PX, _FRAME_PX))
     file = io.BytesIO()
@@ -80,19 +81,19 @@ def first_frame(root: Path) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def write_summary(page: Path, summary: RunSummary, root: Path | None) -> None:
-    """Write the page atomically; root: the run's clone, whose reports it shows and links, null = there is none."""
+def write_summary(page: Path, summary: RunSummary, clone: Project | None) -> None:
+    """Write the page atomically; clone: the run's, whose reports it shows and links, null = there is none."""
     import jinja2
 
     loader = jinja2.PackageLoader("onestep.report", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    judged = root is not None and summary.verdict is not None
+    judged = clone is not None and summary.verdict is not None
     summary.notes = [without_home(without_secrets(note)) for note in summary.notes]
     text = environment.get_template("nightly.html.j2").render(
         summary=summary,
-        metrics=metric_rows(root) if judged and root else [],
-        sheet=_sheet(root) if judged and root else None,
-        links=_links(page, root) if root else {},
+        metrics=metric_rows(clone) if judged and clone else [],
+        sheet=_sheet(clone) if judged and clone else None,
+        links=_links(page, clone) if clone else {},
     )
     with replacing(page) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -109,15 +110,15 @@ def _cell(found: Any) -> str:
     return f"{found['value']:.3g}{interval}"
 
 
-def _sheet(root: Path) -> str | None:
-    path = root / SAMPLE_SHEET
+def _sheet(clone: Project) -> str | None:
+    path = clone.root / SAMPLE_SHEET
     if not path.is_file() or path.stat().st_size > _SHEET_BYTES:
         return None
     return "data:image/gif;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def _links(page: Path, root: Path) -> dict[str, str]:
+def _links(page: Path, clone: Project) -> dict[str, str]:
     """The clone's pages, each by its path relative to this page."""
     named = _PAGES | {"validation, as data": VALIDATION, "drift, as data": DRIFT}
-    found = {name: root / path for name, path in named.items() if (root / path).is_file()}
+    found = {name: clone.root / path for name, path in named.items() if (clone.root / path).is_file()}
     return {name: Path(os.path.relpath(path, page.parent)).as_posix() for name, path in found.items()}

@@ -13,14 +13,12 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO, Any
 
-from onestep.core.paths import CLONES
+from onestep.core.paths import CACHE_LOCK, CLONES
 from onestep.core.redaction import SafeError
 from onestep.provenance import ledger
 from onestep.vcs.git import NOBODY, GitError, Repository
 from onestep.vcs.project import Project
 
-FOLDER = Path(CLONES)
-CACHE_LOCK = ".cache-lock"  # shared by runs, exclusive for what removes from the cache
 LINKS = ["reflink", "hardlink", "copy"]
 
 
@@ -30,14 +28,14 @@ class WorkspaceError(SafeError):
 
 @dataclass(frozen=True)
 class Workspace:
-    """The clone of one run: the run's id, the pinned commit, the clone's folder that holds `dvc.yaml`, the project that it
-    was cloned for, and the repository that it publishes to.
+    """The clone of one run: the run's id, the pinned commit, the clone, the project that it was cloned for, and the
+    repository that it publishes to.
     """
 
     id: str
     commit: str
-    root: Path
-    project: Path
+    clone: Project
+    home: Project
     upstream: str
     locks: tuple[IO[str], ...] = field(default=(), repr=False, compare=False)  # held until it is closed
 
@@ -53,7 +51,7 @@ def new_id(now: datetime | None = None) -> str:
 
 
 def open_workspace(
-    project: Path,
+    project: Project,
     id: str | None = None,
     revision: str = "HEAD",
     upstream: str | None = None,
@@ -66,11 +64,8 @@ def open_workspace(
     the upstream's. Raises `WorkspaceError`; nothing is left behind then.
     """
     id = id or new_id()
-    repository = Project(project).git
-    top = Path(_asked(repository, "rev-parse", "--show-toplevel"))
-    prefix = _asked(repository, "rev-parse", "--show-prefix")
-    source = upstream or str(top)
-    folder = (project / FOLDER if folder is None else folder).resolve()
+    repository, prefix, source = project.git, *_place(project, upstream)
+    folder = (project.root / CLONES if folder is None else folder).resolve()
     clone = folder / id
     if clone.exists():
         raise WorkspaceError(f"{clone} exists already: give the run another id")
@@ -79,15 +74,15 @@ def open_workspace(
         (folder / ".gitignore").write_text("*\n")
     if upstream is None:
         _fetch_ledger(repository)
-    using = _lock(folder / CACHE_LOCK, shared=True)
+    using = _lock(folder / Path(CACHE_LOCK).name, shared=True)
     try:
-        cloned = Project(folder).git.clone(source, clone)
+        cloned = Repository(folder).clone(source, clone)
         lock = _lock(clone / ".git" / "onestep.lock")
         (clone / ".git" / "config").chmod(0o600)  # it holds the upstream's address, and that may hold a token
         commit = _commit_of(cloned, revision, source)
         cloned.git("checkout", "--quiet", "--detach", commit)
         _copy_identity(repository, cloned)
-        workspace = Workspace(id, commit, clone / prefix, project, source, (lock, using))
+        workspace = Workspace(id, commit, Project(clone / prefix), project, source, (lock, using))
         _share_cache(workspace)
         _bring_data(workspace)
     except BaseException as error:
@@ -99,9 +94,9 @@ def open_workspace(
     return workspace
 
 
-def remove_old(project: Path, keep: int) -> list[str]:
+def remove_old(project: Project, keep: int) -> list[str]:
     """Remove all but the newest `keep` clones, never one that a process still works in; returns their ids."""
-    folder = project / FOLDER
+    folder = project.root / CLONES
     clones = sorted((path for path in folder.glob("*") if (path / ".git").is_dir()), key=_age)
     removed = []
     for clone in clones[: max(len(clones) - keep, 0)]:
@@ -116,11 +111,11 @@ def remove_old(project: Path, keep: int) -> list[str]:
 
 
 @contextmanager
-def cache_lock(project: Path) -> Iterator[None]:
+def cache_lock(project: Project) -> Iterator[None]:
     """Hold the cache while no run is at work, so that it has nothing that only a run knows; `WorkspaceError` otherwise."""
-    folder = project / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = _lock(folder / CACHE_LOCK)
+    path = project.root / CACHE_LOCK  # shared by runs, exclusive for what removes from the cache
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(path)
     try:
         yield
     finally:
@@ -149,9 +144,10 @@ def _writable(function: Any, path: str, _: Any) -> None:
         function(path)
 
 
-def _asked(repository: Repository, *question: str) -> str:
+def _place(project: Project, upstream: str | None) -> tuple[str, str]:
+    """The project's path in its repository, and the repository to clone."""
     try:
-        return repository.git(*question)
+        return project.prefix, upstream or str(project.top.root)
     except GitError as error:
         raise WorkspaceError(str(error)) from error
 
@@ -192,13 +188,13 @@ def cache_folder(repo: Any) -> Path:
 
 def _share_cache(workspace: Workspace) -> None:
     """One cache for all clones, linked not copied; remotes by absolute address, credentials as the project has them."""
-    with Project(workspace.project).graph() as repo:
+    with workspace.home.graph() as repo:
         cache = str(cache_folder(repo))
         local = repo.config.read("local")
         remotes = {name: dict(entry) for name, entry in repo.config["remote"].items()}
-    own = workspace.root / ".dvc" / "config.local"
+    own = workspace.clone.root / ".dvc" / "config.local"
     own.touch(mode=0o600)  # before it is filled: it may hold a bucket's credentials
-    with Project(workspace.root).graph() as repo, repo.config.edit("local") as config:
+    with workspace.clone.graph() as repo, repo.config.edit("local") as config:
         for section, entries in local.items():
             config.setdefault(section, {}).update(entries)
         config["cache"]["dir"] = cache
@@ -213,7 +209,7 @@ def _share_cache(workspace: Workspace) -> None:
 
 def _bring_data(workspace: Workspace) -> None:
     """Link the data from the cache; what it lacks comes from the remote, where there is one, or is left to the stages."""
-    with Project(workspace.root).graph() as repo:
+    with workspace.clone.graph() as repo:
         kept = [out for out in repo.index.outs if out.use_cache and out.hash_info]
         missing = [out for out in kept if out.changed_cache()]
         if len(missing) < len(kept):

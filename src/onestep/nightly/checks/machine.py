@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from onestep.core.paths import CLONES, CONSTRAINTS, LOCK
 from onestep.nightly.checks.result import CheckResult, output_of
+from onestep.vcs.project import Project
 
 PYTHON = (3, 11)
 SPARE_GB = 5.0  # beside three times the data of one run
 
 
-def python(root: Path) -> Iterator[CheckResult]:
+def python(project: Project) -> Iterator[CheckResult]:
     """Python is new enough, and the packages are those that constraints.txt pins."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -24,7 +26,7 @@ def python(root: Path) -> Iterator[CheckResult]:
     yield CheckResult(
         "python", "ok" if has >= PYTHON else "error", here, f"install Python {needs} or newer; make setup"
     )
-    lock = root / "constraints.txt"
+    lock = project.root / CONSTRAINTS
     if not lock.is_file():
         yield CheckResult(
             "environment", "warning", f"{lock.name} is not here", "run from the folder that holds dvc.yaml"
@@ -40,13 +42,13 @@ def python(root: Path) -> Iterator[CheckResult]:
     yield CheckResult("environment", "error" if others else "ok", shown or "as constraints.txt says", "make setup")
 
 
-def code(root: Path) -> Iterator[CheckResult]:
+def code(project: Project) -> Iterator[CheckResult]:
     """The code that runs is this checkout's own."""
     from onestep.core.environment import OtherCode, require_own_code
 
     remedy = "make setup in this checkout, and use its .venv; PYTHONPATH names another checkout where it is set"
     try:
-        require_own_code(root)
+        require_own_code(project.root)
     except OtherCode as error:
         yield CheckResult("code", "error", str(error), remedy)
         return
@@ -70,27 +72,26 @@ def home() -> Iterator[CheckResult]:
         )
 
 
-def disk(root: Path) -> Iterator[CheckResult]:
+def disk(project: Project) -> Iterator[CheckResult]:
     """There is room for the data of a run."""
     from onestep.core.yaml_files import read_yaml
 
-    lock = root / "dvc.lock"
+    lock = project.root / LOCK
     stages = (read_yaml(lock) or {}).get("stages", {}) if lock.is_file() else {}
     data = sum(out.get("size", 0) for stage in stages.values() for out in stage.get("outs", [])) / 1e9
-    needed, free = 3 * data + SPARE_GB, shutil.disk_usage(root).free / 1e9
+    needed, free = 3 * data + SPARE_GB, shutil.disk_usage(project.root).free / 1e9
     found = f"{free:.1f} GB free; one run holds {data:.2f} GB, so {needed:.1f} GB is a good reserve"
     remedy = "prefect deployment run clean/clean, or onestep gc, or a larger disk under .dvc/cache"
     yield CheckResult("disk", "ok" if free >= needed else "error", found, remedy)
 
 
-def links(root: Path) -> Iterator[CheckResult]:
+def links(project: Project) -> Iterator[CheckResult]:
     """Cache and clones share a file system, so that clones cost no space."""
-    from onestep.nightly.workspace import FOLDER, cache_folder
-    from onestep.vcs.project import Project
+    from onestep.nightly.workspace import cache_folder
 
-    with Project(root).graph() as repo:
+    with project.graph() as repo:
         cache = cache_folder(repo)
-    runs = root / FOLDER
+    runs = project.root / CLONES
     cache.mkdir(parents=True, exist_ok=True)
     runs.mkdir(parents=True, exist_ok=True)
     probe, link = cache / ".onestep-doctor", runs / ".onestep-doctor"

@@ -9,7 +9,7 @@ from onestep.vcs.git import GitError, Repository
 from onestep.vcs.project import Project
 
 
-def git(root: Path) -> Iterator[CheckResult]:
+def git(project: Project) -> Iterator[CheckResult]:
     """Git is new enough, and the repository has a commit, an identity, committed work and files without conversion."""
     from onestep.vcs.git_process import GIT
 
@@ -22,7 +22,7 @@ def git(root: Path) -> Iterator[CheckResult]:
     )
     if not version:
         return
-    repository = Project(root).git
+    repository = project.git
     try:
         commit = repository.resolve("HEAD^{commit}")
     except GitError as error:
@@ -31,7 +31,7 @@ def git(root: Path) -> Iterator[CheckResult]:
         return
     if commit is None:
         remedy = "git add --all && git commit --message Start"
-        yield CheckResult("repository", "error", f"{root.resolve()} has no commit", remedy)
+        yield CheckResult("repository", "error", f"{project.root.resolve()} has no commit", remedy)
         return
     yield from _identity_and_changes(repository)
     yield from _line_ends(repository)
@@ -74,11 +74,11 @@ def _config(repository: Repository, key: str) -> str:
         return ""
 
 
-def rwlock(root: Path) -> Iterator[CheckResult]:
+def rwlock(project: Project) -> Iterator[CheckResult]:
     """DVC's lock table is whole; one that a killed process left is removed."""
     from onestep.vcs.rwlock import mend_rwlock
 
-    mended = mend_rwlock(root)
+    mended = mend_rwlock(project.root)
     if mended is None or mended.endswith("end it"):
         yield CheckResult(
             "rwlock", "error" if mended else "ok", mended or "DVC's lock table is in order", "see `ps`, then ask again"
@@ -87,9 +87,9 @@ def rwlock(root: Path) -> Iterator[CheckResult]:
         yield CheckResult("rwlock", "ok", mended)
 
 
-def remote(root: Path) -> Iterator[CheckResult]:
+def remote(project: Project) -> Iterator[CheckResult]:
     """The default DVC remote can be written to."""
-    with Project(root).graph() as repo:
+    with project.graph() as repo:
         name = repo.config["core"].get("remote")
         if not name:
             remedy = "dvc remote add --default storage s3://… ; until then only this machine's cache holds the models"
@@ -109,13 +109,13 @@ def remote(root: Path) -> Iterator[CheckResult]:
     yield CheckResult("remote", "ok", f"{name} ({url}) takes data")
 
 
-def keys(root: Path) -> Iterator[CheckResult]:
+def keys(project: Project) -> Iterator[CheckResult]:
     """The signing key can be read, where one is named."""
     from onestep.provenance.signing import KEY_FILE, SigningError, find_key
 
     remedy = f"onestep keygen, and keep the key where only the scheduler reads it ({KEY_FILE} names it)"
     try:
-        key = find_key(Project(root))
+        key = find_key(project)
     except SigningError as error:
         yield CheckResult("keys", "error", str(error), remedy)
         return

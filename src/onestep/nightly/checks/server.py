@@ -1,15 +1,15 @@
 """The Prefect server: whether it answers, and whether pools, limits and deployments are there."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from onestep.nightly.checks.result import CheckResult
 from onestep.nightly.prefect_server import LIMITS, POOLS, working_folders
+from onestep.vcs.project import Project
 
 
-def server(url: str, root: Path | None = None) -> Iterator[CheckResult]:
-    """The server answers; pools have workers; limits and deployments are there, and run in `root` where it is given."""
+def server(url: str, project: Project | None = None) -> Iterator[CheckResult]:
+    """The server answers; pools have workers; limits and deployments are there, and run in the project where it is given."""
     import httpx
 
     try:
@@ -38,11 +38,11 @@ def server(url: str, root: Path | None = None) -> Iterator[CheckResult]:
         )
     deployments = _post(url, "deployments/filter")
     folders = working_folders(deployments)
-    if root is not None and folders and root.resolve() not in [folder.resolve() for folder in folders]:
+    if project is not None and folders and project.root.resolve() not in [folder.resolve() for folder in folders]:
         others = ", ".join(map(str, folders))
         remedy = "make server ARGS='--port N' here, then export PREFECT_API_URL=http://127.0.0.1:N/api"
         yield CheckResult(
-            "project", "error", f"the server's deployments run in {others}, not in {root.resolve()}", remedy
+            "project", "error", f"the server's deployments run in {others}, not in {project.root.resolve()}", remedy
         )
     names = {deployment["name"] for deployment in deployments}
     found = f"{len(names)} deployments" if "nightly" in names else "the deployment nightly is missing"
