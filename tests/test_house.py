@@ -115,7 +115,6 @@ def test_page_upstream_of_the_gate_is_found() -> None:
     assert house.pages_upstream(graph, "gate") == [f"encode depends on {page}"]
 
 
-@pytest.mark.xfail(strict=True, reason="rooms are being moved into")
 def test_no_function_below_the_command_line_takes_root() -> None:
     assert house.takes_root(FILES) == []
 
