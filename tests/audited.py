@@ -1,6 +1,5 @@
 """A real git and DVC project whose every stage can be computed again: footage, clips, judge, weights, metrics, verdict."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from onestep.registry.merge import merge
 from onestep.registry.promotion import promote
 from onestep.registry.recording import Recorded, record
 from onestep.vcs.project import Project
-from tests.pins import FIRST
-from tests.toy_project import offer, reproduce, run, use_tools_of_this_environment
+from tests.toy_project import offer, reproduce, run, started, use_tools_of_this_environment
 
 GRAPH = """
 stages:
@@ -159,24 +157,16 @@ odd:
 
 def make_project(root: Path) -> None:
     """The project before its first run, committed."""
-    from dvc.repo import Repo
-
     root.mkdir(parents=True)
     (root / "reports").mkdir()
-    (root / "data").mkdir()
     (root / "dvc.yaml").write_text(GRAPH)
     (root / "make.py").write_text(MAKE)
     (root / "constraints.txt").write_text("numpy==2.4.0\n")
-    (root / "data" / "production.json").write_text(json.dumps(FIRST))
     (root / "params.yaml").write_text(dump_yaml(PARAMS))
     (root / "odd.yaml").write_text(ODD)
     (root / ".gitignore").write_text("/.onestep/\n")
-    run(root, "git", "init", "--quiet", "--initial-branch=main")
-    run(root, "git", "config", "user.name", "A Person")
-    run(root, "git", "config", "user.email", "person@example.org")
-    Repo.init(str(root)).close()
-    run(root, "git", "add", "--all")
-    run(root, "git", "commit", "--quiet", "--message", "Start")
+    with started(root):
+        pass
 
 
 def train(root: Path, offered: bool = True, **changes: dict[str, object]) -> None:

@@ -4,14 +4,12 @@ Each file of the footage is a line `brightness caption`; a negative brightness i
 script; `production` is the project's own.
 """
 
-import json
 from pathlib import Path
 
 import pytest
 
 from onestep.core.yaml_files import dump_yaml, read_yaml
-from tests.pins import FIRST
-from tests.toy_project import run
+from tests.toy_project import started
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,27 +126,18 @@ def write_footage(folder: Path, brightness: float, names: range, caption: str = 
 
 def make_night_project(folder: Path) -> Path:
     """The project `folder/project`, its footage and its remote beside it; committed on main, nothing has run."""
-    from dvc.repo import Repo
-
     root = folder / "project"
     root.mkdir()
     write_footage(folder / "footage", 0.3, range(30))
     (root / "dvc.yaml").write_text(GRAPH)
     (root / "make.py").write_text(MAKE)
     write_night_params(root)
-    (root / "data").mkdir()
-    (root / "data" / "production.json").write_text(json.dumps(FIRST))
     (root / ".gitignore").write_text("/.onestep/\n/reports/*.html\n")
-    run(root, "git", "init", "--quiet", "--initial-branch=main")
-    run(root, "git", "config", "user.name", "A Person")
-    run(root, "git", "config", "user.email", "person@example.org")
-    with Repo.init(str(root)) as repo:
+    with started(root) as repo:
         repo.imp_url(str(folder / "footage"), str(root / "data" / "footage"))
         with repo.config.edit() as config:
             config["remote"]["storage"] = {"url": str(folder / "remote")}
             config["core"]["remote"] = "storage"
-    run(root, "git", "add", "--all")
-    run(root, "git", "commit", "--quiet", "--message", "Start")
     return root
 
 

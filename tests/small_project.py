@@ -1,7 +1,6 @@
 """The shipped graph on a handful of clips: a git and DVC project with a tiny pipeline and a tiny judge, made in seconds."""
 
 import contextlib
-import json
 import os
 import shlex
 import shutil
@@ -19,8 +18,8 @@ from onestep.core.yaml_files import dump_yaml, read_yaml
 from onestep.demo import world
 from onestep.evaluation.faults import FAULTS
 from onestep.evaluation.judge import JudgeConfig, Words, convolutional_judge
-from tests.pins import FIRST
 from tests.tiny import FRAMES, SIDE, save_pipeline
+from tests.toy_project import started
 
 ROOT = Path(__file__).parents[1]
 SMALL: dict[str, dict[str, Any]] = {
@@ -77,7 +76,6 @@ def make_project(root: Path, form: str, **changes: dict[str, Any]) -> Path:
     shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     (root / "data" / "baselines").mkdir(parents=True)
     (root / "data" / "baselines" / "none").touch()
-    (root / "data" / "production.json").write_text(json.dumps(FIRST))
     shutil.copyfile(ROOT / "data" / "margins.json", root / "data" / "margins.json")
     shutil.copytree(ROOT / "data" / "seeds", root / "data" / "seeds")
     (root / ".gitignore").write_text("/pretrained/\n/.onestep/\n")
@@ -85,12 +83,8 @@ def make_project(root: Path, form: str, **changes: dict[str, Any]) -> Path:
     write_params(root, merged(merged(params, SMALL), changes))
     save_pipeline(root / "pretrained" / "base", form)
     save_judge(root / "pretrained" / "judge")
-    command(root, "git", "init", "--quiet", "--initial-branch=main")
-    command(root, "git", "config", "user.name", "A Person")
-    command(root, "git", "config", "user.email", "person@example.org")
-    command(root, "dvc", "init", "--quiet")
-    command(root, "git", "add", "--all")
-    command(root, "git", "commit", "--quiet", "--message", "Start")
+    with started(root):
+        pass
     return root
 
 

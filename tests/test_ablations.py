@@ -16,7 +16,7 @@ from ablations_page import Value
 from onestep.cli.params import Params
 from onestep.core.params import merged, parse_settings
 from onestep.core.yaml_files import read_yaml
-from tests.toy_project import run
+from tests.toy_project import run, started
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,12 +71,8 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "ablations.yaml").write_text(PROFILE)
     (tmp_path / ".gitignore").write_text("__pycache__/\n")
-    run(tmp_path, "git", "init", "--quiet", "--initial-branch=main")
-    run(tmp_path, "git", "config", "user.name", "A Person")
-    run(tmp_path, "git", "config", "user.email", "person@example.org")
-    run(tmp_path, "dvc", "init", "--quiet")
-    run(tmp_path, "git", "add", "--all")
-    run(tmp_path, "git", "commit", "--quiet", "--message", "Start")
+    with started(tmp_path):
+        pass
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ablations, "POLL_S", 1.0)
     return tmp_path

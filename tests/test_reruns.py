@@ -8,8 +8,10 @@ import pytest
 
 from onestep.core.yaml_files import read_yaml
 from onestep.vcs.graph import PlannedStage, depending_on, plan
+from onestep.vcs.project import Project
 from tests import house
 from tests.small_project import ROOT, command
+from tests.toy_project import started
 
 STAGES = list(read_yaml(ROOT / "dvc.yaml")["stages"])
 
@@ -40,7 +42,7 @@ EDITS = {
     "a page's template": ("src/onestep/report/report.html.j2", line("<p>More.</p>"), {"report"}),
     "a metric's title": ("src/onestep/report/metric_definitions.py", line("# a title"), {"report"}),
     "a metric's computation": (
-        "src/onestep/evaluation/metrics.py",
+        "src/onestep/evaluation/clip_metrics.py",
         line("# a metric"),
         {"adversarial", "samples-teacher", "evaluate"},
     ),
@@ -67,13 +69,13 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copyfile(ROOT / "data" / name, root / "data" / name)
     for name in ("seeds", "baselines"):
         shutil.copytree(ROOT / "data" / name, root / "data" / name)
+    with started(root):
+        pass
     for stage in read_yaml(root / "dvc.yaml")["stages"].values():
         for out in house.outs(stage):
             path = root / out if Path(out).suffix else root / out / "content"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(out)
-    command(root, "git", "init", "--quiet")
-    command(root, "dvc", "init", "--quiet")
     command(root, "dvc", "commit", "--force", "--quiet")
     return root
 
@@ -84,12 +86,12 @@ def edited(complete: Path, request: pytest.FixtureRequest) -> Iterator[list[Plan
     path, edit = complete / request.param[0], request.param[1]
     before = path.read_bytes()
     edit(path)
-    yield plan(complete)
+    yield plan(Project(complete))
     path.write_bytes(before)
 
 
 def test_complete_project_reruns_nothing(complete: Path) -> None:
-    assert [stage.name for stage in plan(complete) if stage.affected] == []
+    assert [stage.name for stage in plan(Project(complete)) if stage.affected] == []
 
 
 @pytest.mark.parametrize(

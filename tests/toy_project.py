@@ -6,13 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from onestep.vcs.project import Project
 from tests.pins import FIRST
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 GRAPH = """
 stages:
@@ -69,6 +73,22 @@ def run(root: Path, *command: str, env: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
+@contextlib.contextmanager
+def started(root: Path) -> Iterator["Repo"]:
+    """A git and DVC project around the files in `root`; what is there when the block ends is its first commit on main."""
+    from dvc.repo import Repo
+
+    (root / "data").mkdir(exist_ok=True)
+    (root / "data" / "production.json").write_text(json.dumps(FIRST))
+    run(root, "git", "init", "--quiet", "--initial-branch=main")
+    run(root, "git", "config", "user.name", "A Person")
+    run(root, "git", "config", "user.email", "person@example.org")
+    with Repo.init(str(root)) as repo:
+        yield repo
+    run(root, "git", "add", "--all")
+    run(root, "git", "commit", "--quiet", "--message", "Start")
+
+
 def reproduce(root: Path, target: str | None = None) -> None:
     """`dvc repro` without the seconds that a new process takes to import DVC."""
     from dvc.repo import Repo
@@ -97,22 +117,14 @@ def tools_of_this_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from dvc.repo import Repo
-
     root = tmp_path_factory.mktemp("template") / "project"
     root.mkdir()
     (root / "dvc.yaml").write_text(GRAPH)
     (root / "make.py").write_text(MAKE)
     (root / "params.yaml").write_text("learning_rate: 1\nverdict: promote\n")
     (root / "notes.txt").write_text("mine\n")
-    (root / "data").mkdir()
-    (root / "data" / "production.json").write_text(json.dumps(FIRST))
-    run(root, "git", "init", "--quiet", "--initial-branch=main")
-    run(root, "git", "config", "user.name", "A Person")
-    run(root, "git", "config", "user.email", "person@example.org")
-    Repo.init(str(root)).close()
-    run(root, "git", "add", "--all")
-    run(root, "git", "commit", "--quiet", "--message", "Start")
+    with started(root):
+        pass
     with pytest.MonkeyPatch.context() as patched:
         use_tools_of_this_environment(patched)
         reproduce(root)
