@@ -124,7 +124,7 @@ def signature_of_another(target: Target) -> tuple[str, str]:
 
 
 def verdict_with_a_record_to_match(target: Target) -> tuple[str, str]:
-    """Whoever holds the key lies: the verdict's file, dvc.lock, the record and the ledger all say the same other thing."""
+    """The holder of the key lies: the verdict's file, dvc.lock, the record and the ledger all say the same other thing."""
     root, run = target.root, target.record
     entries = ledger.read(Repository(root))
     place = next(i for i, e in enumerate(entries) if isinstance(e.content, Verdict) and e.content.run == run.run)

@@ -16,7 +16,7 @@ from typing import IO, Any
 from onestep.core.paths import CACHE_LOCK, CLONES
 from onestep.core.redaction import SafeError
 from onestep.provenance import ledger
-from onestep.vcs.git import NOBODY, GitError, Repository
+from onestep.vcs.git import UNNAMED, GitError, Repository
 from onestep.vcs.project import Project
 
 LINKS = ["reflink", "hardlink", "copy"]
@@ -177,7 +177,7 @@ def _copy_identity(project: Repository, clone: Repository) -> None:
     try:
         clone.git("-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
     except GitError:
-        for setting in NOBODY[1::2]:
+        for setting in UNNAMED[1::2]:
             clone.git("config", *setting.split("=", 1))
 
 

@@ -16,9 +16,9 @@ from onestep.vcs.git_failures import GitError, GitUnusable, PushRefused, failure
 from onestep.vcs.git_process import AS_BYTES, settings
 
 _WHOLE = ("-c", "core.sparseCheckout=false", "-c", "index.sparse=false")  # records are of the whole project
-NOBODY = ("-c", "user.name=onestep", "-c", "user.email=onestep@localhost")
+UNNAMED = ("-c", "user.name=onestep", "-c", "user.email=onestep@localhost")
 ORIGIN = "origin"
-__all__ = ["NOBODY", "ORIGIN", "GitError", "GitUnusable", "PushRefused", "RefUpdate", "Repository", "git_environment"]
+__all__ = ["UNNAMED", "ORIGIN", "GitError", "GitUnusable", "PushRefused", "RefUpdate", "Repository", "git_environment"]
 
 
 @dataclass(frozen=True)
@@ -207,5 +207,5 @@ class Repository:
             self.git("-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
             self.git("-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT")
         except GitError:
-            return NOBODY
+            return UNNAMED
         return ()
