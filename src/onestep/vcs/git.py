@@ -18,7 +18,7 @@ from onestep.vcs.git_process import AS_BYTES, settings
 _WHOLE = ("-c", "core.sparseCheckout=false", "-c", "index.sparse=false")  # records are of the whole project
 UNNAMED = ("-c", "user.name=onestep", "-c", "user.email=onestep@localhost")
 ORIGIN = "origin"
-__all__ = ["UNNAMED", "ORIGIN", "GitError", "GitUnusable", "PushRefused", "RefUpdate", "Repository", "git_environment"]
+__all__ = ["ORIGIN", "UNNAMED", "GitError", "GitUnusable", "PushRefused", "RefUpdate", "Repository", "git_environment"]
 
 
 @dataclass(frozen=True)
