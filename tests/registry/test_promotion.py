@@ -271,14 +271,39 @@ def test_merge_takes_the_place_of_the_pin_that_the_run_was_offered(project: Path
     assert run(project, "git", "status", "--porcelain") == ""
 
 
-@pytest.mark.parametrize("conflict", ["branch moved", "file changed"])
+def test_merge_keeps_staged_work_and_runs_no_hook(project: Path) -> None:
+    (project / "notes.txt").write_text("staged\n")
+    run(project, "git", "add", "notes.txt")
+    (project / "notes.txt").write_text("staged, then changed\n")
+    (project / "scratch.txt").write_text("untracked\n")
+    for name in ("post-checkout", "post-merge", "pre-merge-commit"):
+        hook = project / ".git" / "hooks" / name
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text("#!/bin/sh\ntouch hooked\n")
+        hook.chmod(0o755)
+    staged = run(project, "git", "ls-files", "--stage", "notes.txt")
+    done = promote(Project(project))
+    merge(Project(project), done.branch)
+    assert run(project, "git", "rev-parse", "main") == run(project, "git", "rev-parse", done.branch)
+    assert run(project, "git", "status", "--porcelain").splitlines() == ["MM notes.txt", "?? scratch.txt"]
+    assert run(project, "git", "ls-files", "--stage", "notes.txt") == staged
+    assert (project / "notes.txt").read_text() == "staged, then changed\n"
+    assert f"merge {done.branch}: Fast-forward" in run(project, "git", "reflog", "-1", "HEAD")
+
+
+@pytest.mark.parametrize("conflict", ["branch moved", "file changed", "file staged", "untracked file in its place"])
 def test_merge_refuses_what_it_would_overwrite(project: Path, conflict: str) -> None:
     done = promote(Project(project))
     if conflict == "branch moved":
         run(project, "git", "commit", "--quiet", "--allow-empty", "--message", "Later")
+    elif conflict == "untracked file in its place":
+        (project / "records").mkdir()
+        (project / "records/onestep.intoto.json").write_text("mine\n")
     else:
         (project / "data/production.json").write_text('{"champion": null, "note": 1}')
-    head = run(project, "git", "rev-parse", "HEAD")
+    if conflict == "file staged":
+        run(project, "git", "add", "data/production.json")
+    before = state(project)
     with pytest.raises(MergeDelayed, match=f"git merge {done.branch}"):
         merge(Project(project), done.branch)
-    assert run(project, "git", "rev-parse", "HEAD") == head
+    assert state(project) == before
