@@ -29,7 +29,7 @@ class RegistryBusy(RuntimeError):
 
 def move(repository: Repository, updates: Sequence[RefUpdate]) -> None:
     """Move all refs or none; raises `GitError` where one is not where its `old` says."""
-    with alone(repository):
+    with registry_lock(repository):
         deadline = time.monotonic() + 2 * STALE_S
         while True:
             try:
@@ -43,7 +43,7 @@ def move(repository: Repository, updates: Sequence[RefUpdate]) -> None:
 
 
 @contextmanager
-def alone(repository: Repository) -> Iterator[None]:
+def registry_lock(repository: Repository) -> Iterator[None]:
     """Keep other promotions of this repository waiting; a holder that is killed lets go. Raises `RegistryBusy`."""
     folder = Path(repository.git("rev-parse", "--git-common-dir"))
     handle = os.open(repository.root / folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
