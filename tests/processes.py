@@ -17,7 +17,7 @@ PRELOADED = ["dvc.repo", "dvc.repo.reproduce", "gto.tag", "tests.processes"]
 def promote_and_die(root: Path, survivors: int | None = None) -> None:
     """Promote in another process, which must die of `kill -9`.
 
-    survivors: kill it after so many refs have moved; null = somebody else kills it, with all that it started.
+    survivors: kill it after so many refs have moved; null = the test kills it, with all that it started.
     """
     process = _context().Process(target=_promote, args=(root, survivors))
     process.start()

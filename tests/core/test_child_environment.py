@@ -1,4 +1,4 @@
-"""What a stage sees of the environment of whoever started it."""
+"""What a stage sees of the environment of the process that started it."""
 
 import os
 import sys

@@ -147,7 +147,7 @@ def test_licence_of_a_row_goes_with_its_clips_and_is_no_attribute(
 
 def test_missing_and_unlisted_files_are_named(team: Team, ingest_settings: IngestSettings, tmp_path: Path) -> None:
     folder = team({"a.mp4": shot(RED), "b.mp4": shot(WHITE)}, ["file_name,caption", "a.mp4,x", "gone.mp4,y"])
-    (folder / "README.txt").write_text("not footage, and nobody says it is")
+    (folder / "README.txt").write_text("not footage, and not in metadata.csv")
     ingest(str(folder), tmp_path / "clips", ingest_settings)
     quarantine = read_quarantine(tmp_path / "clips")
     assert quarantine[["source", "reason"]].values.tolist() == [["b.mp4", "not listed"], ["gone.mp4", "missing"]]

@@ -1,4 +1,4 @@
-"""A ruler is tested on what it must see: each injected fault moves a named metric the right way, more for more."""
+"""A measurement is tested on what it must find: each injected fault moves a named metric the right way, more for more."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ MUST_MOVE = [
 
 
 @pytest.fixture(scope="module")
-def ruler(judge):
+def measurement(judge):
     reference, _ = drawn(CLIPS, seed=11)
     draws = make_draws(CLIPS, CLIPS, resamples=2, seed=0)
     features = judge.features(reference)
@@ -72,15 +72,15 @@ def ruler(judge):
 
 
 @pytest.fixture(scope="module")
-def measured(ruler):
+def measured(measurement):
     """Each named metric at each strength of each fault, `{(fault, metric): values}`."""
     frames, rows = drawn(CLIPS, seed=12)
-    clean = ruler(frames, rows, {metric for _, metric in MUST_MOVE})
+    clean = measurement(frames, rows, {metric for _, metric in MUST_MOVE})
     found = {pair: [clean[pair[1]]] for pair in MUST_MOVE}
     for fault in dict(MUST_MOVE):
         wanted = [metric for name, metric in MUST_MOVE if name == fault]
         for strength in STRENGTHS:
-            for metric, value in ruler(*faulty(fault, frames, rows, strength), wanted).items():
+            for metric, value in measurement(*faulty(fault, frames, rows, strength), wanted).items():
                 found[fault, metric].append(value)
     return found
 

@@ -73,7 +73,7 @@ def set_up_once(server: str, tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def deployed(set_up_once: None, prefect_server: str) -> str:
-    """The server of this test, with everything on it; whoever changes a deployment puts it back."""
+    """The server of this test, with everything on it; a test that changes a deployment puts it back."""
     return prefect_server
 
 
@@ -125,7 +125,7 @@ def first_night(fresh_night_project: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def waiting_night(first_night: Played, tmp_path_factory: pytest.TempPathFactory, server: str) -> Played:
-    """The night after, with drifted footage: its candidate may be promoted, and nobody has done so."""
+    """The night after, with drifted footage: its candidate may be promoted, and is not yet."""
     root = copy_of(first_night.root, tmp_path_factory.mktemp("waiting"))
     write_footage(root.parent / "footage", 0.9, range(30, 49))
     return play(root, server, promotion="never")

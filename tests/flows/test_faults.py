@@ -190,7 +190,7 @@ def test_flow_is_killed_outright(project: Path, deployed: str) -> None:
 
 
 def test_worker_and_flow_are_killed_outright(project: Path, deployed: str) -> None:
-    """A dead machine: nobody is left to report it. The automation marks the run, and the GPU's lease runs out."""
+    """A dead machine reports nothing. The automation marks the run, and the GPU's lease runs out."""
     commit(project, in_training=in_training(project))
     before = state(project)
     with worker() as first:
