@@ -78,7 +78,7 @@ def test_whose_signature_it_is_has_to_be_said_and_from_outside(audited: Path, ke
     run(audited, "git", "add", "keys.pub")
     with pytest.raises(SigningError, match="is a file of this repository"):
         verify(Project(audited), "onestep", inside)
-    (audited / ".onestep").mkdir()
+    (audited / ".onestep").mkdir(exist_ok=True)
     shutil.copyfile(keys / "own.pub", audited / ".onestep/signing-key.pub")
     assert verify(Project(audited), "onestep", copy=False).exit_code == PASSED
 
