@@ -18,7 +18,12 @@ from onestep.vcs.project import Project
 from tests.processes import promote_and_die
 from tests.toy_project import run
 
-PROMOTE = "from pathlib import Path; from onestep.registry.promotion import promote; promote(Path('.'))"
+PROMOTE = """
+from pathlib import Path
+from onestep.registry.promotion import promote
+from onestep.vcs.project import Project
+promote(Project(Path()))
+"""
 
 
 def require_complete(root: Path) -> None:
