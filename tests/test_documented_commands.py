@@ -46,7 +46,7 @@ SMALL = {
     "adversarial": {
         "updates": 2, "batch": 4, "discriminator_warmup": 1, "ema": [0.9], "evaluate_every": 2, "evaluate_clips": 8,
     },
-    "samples": {"prompts": 4, "teacher": [[1, 1.0], [2, 1.0], [4, 1.0], [25, 1.0]], "batch": 4},
+    "samples": {"prompts": 4, "teacher": [[1, 1.0], [2, 1.0], [4, 1.0], [25, 1.0], [50, 1.0], [8, 4.0], [25, 4.0]], "batch": 4},
     "evaluate": {"resamples": 20, "gallery": 2},
     "latency": {"repeats": 1},
     "gate": {"min_prompts": 4},
@@ -118,6 +118,7 @@ INSTEAD = (
     Instead("docs/gate.md", "python benchmarks/candidates.py", "python benchmarks/candidates.py --help", HOURS),
     Instead("docs/gate.md", "onestep lineage verify", "onestep lineage verify onestep", NAMED),
     Instead("docs/method.md", "make demo", None, DEMO),
+    Instead("docs/method.md", "make long", "make --dry-run long", "takes 87 minutes"),
     Instead("docs/method.md", "python benchmarks/step_cost.py", "python benchmarks/step_cost.py --repeats 1", "takes minutes"),
     Instead("docs/method.md", "python benchmarks/ablations.py", "python benchmarks/ablations.py --help",
             "takes a quarter of an hour; tests/test_ablations.py runs ablations"),
@@ -129,6 +130,10 @@ INSTEAD = (
     Instead("docs/results.md", "make demo", None, DEMO),
     Instead("docs/results.md", "make full", "make --dry-run full && onestep profile profiles/full.yaml", "takes half an hour"),
     Instead("docs/results.md", "make long", "make --dry-run long", "takes 87 minutes"),
+    Instead("docs/results.md", "dvc exp run $(onestep profile profiles/long.yaml)", "onestep profile profiles/long.yaml",
+            "takes 87 minutes"),
+    Instead("docs/results.md", "dvc exp run $(onestep profile profiles/full.yaml)", "onestep profile profiles/full.yaml",
+            "takes half an hour"),
     Instead("docs/results.md", "dvc exp run --name long-3", "echo dvc exp run --name long-3 $(onestep profile "
             "profiles/long.yaml) -S consistency.seed=3 -S adversarial.seed=3", "takes 87 minutes"),
     Instead("data/bundled/README.md", "(cd data/bundled && dvc repro)", "(cd data/bundled && dvc repro --dry --single-item "
@@ -672,8 +677,8 @@ def test_the_page_of_the_night(demo: Demo, copy: Path, tmp_path: Path) -> None:
 
         shell = until_the_end.enter_context(Shell(tmp_path, environment, tmp_path / "typed"))
         typed_on("docs/nightly.md", shell, {"make server": server})
-    runs = documented.run(demo.repository, "git", "branch", "--list", "runs/*")
-    assert "runs/" in runs, "the night was not recorded"
+    runs = documented.run(tmp_path / "onestep", "git", "branch", "--list", "runs/*", "ledger")
+    assert "runs/" in runs and "ledger" in runs, "the night was not recorded"
 
 
 @contextlib.contextmanager

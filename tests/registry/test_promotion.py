@@ -2,6 +2,7 @@ import json
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -224,10 +225,34 @@ def test_of_promotions_that_start_at_the_same_moment_one_wins_and_each_other_is_
     told = [words for words in said if words != "promoted onestep#prod#1"]
     assert all(
         words.startswith(("PromotionRace: ", "AlreadyChampion: ")) and "onestep@v1.0.0" in words for words in told
-    )
+    ), told
     assert run(project, "git", "tag").split() == ["onestep#prod#1", "onestep@v1.0.0"]
     assert [entry.kind for entry in ledger.read(Repository(project))] == ["attempt", "verdict", "promotion"]
     assert len(run(project, "git", "branch", "--list", "runs/*").split()) == 1
+
+
+def test_promotion_that_starts_between_two_refs_of_another_waits_for_the_last(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git moves the refs of a transaction one after another; here, the second promotion starts after the first of them."""
+    update, told = Repository.update, []
+
+    def slowly(repository: Repository, updates: Sequence[RefUpdate]) -> None:
+        monkeypatch.setattr(Repository, "update", update)
+        update(repository, updates[:2])
+        second = Thread(target=lambda: told.extend(promote_at_once(project, 1)))
+        second.start()
+        second.join(3)
+        assert second.is_alive(), told
+        update(repository, updates[2:])
+        others.append(second)
+
+    others: list[Thread] = []
+    monkeypatch.setattr(Repository, "update", slowly)
+    promote(Project(project))
+    others[0].join()
+    assert len(told) == 1
+    assert told[0].startswith("AlreadyChampion: this model is in production already, as onestep@v1.0.0"), told
 
 
 def test_promotion_that_another_overtakes_during_its_push_is_told(

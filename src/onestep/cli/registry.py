@@ -116,7 +116,7 @@ def _signed(signer: Any) -> str:
     if signer is not None:
         return f"signed by {signer.fingerprint}"
     print(
-        "UNSIGNED: there is no key, so anybody could have written this record (onestep keygen makes one)",
+        "UNSIGNED: there is no key, so the record does not prove who wrote it (onestep keygen makes one)",
         file=sys.stderr,
     )
     return "UNSIGNED"

@@ -67,7 +67,7 @@ def place(project: Project, found: Found) -> str:
 def signature(found: Found) -> str:
     """Who signed, as far as the record says."""
     if found.signer is None:
-        return "[bold red]UNSIGNED[/bold red]: anybody could have written this record"
+        return "[bold red]UNSIGNED[/bold red]: this record does not prove who wrote it"
     return f"signed by {found.signer.fingerprint} (onestep lineage verify checks it)"
 
 

@@ -90,7 +90,7 @@ def verify(project: Project, name: str, trust: Path | None = None, copy: bool = 
     except BREAKS as error:
         return Report(name, passed, (check, str(error)), BROKEN, f"broken: {check}: {error}")
     if found.signer is None:
-        code, summary = UNSIGNED, "UNSIGNED: everything fits together, but anybody could have written it"
+        code, summary = UNSIGNED, "UNSIGNED: everything fits together, but who wrote it is not proven"
     elif not keys:
         code = UNKNOWN_SIGNER
         summary = f"everything fits together, signed by {found.signer.fingerprint}: say whose keys you trust (--trust)"

@@ -5,18 +5,19 @@ what a later run is judged against), the ledger, whose new head every tag carrie
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from onestep.core.paths import MODEL, PIN, PRODUCTION
 from onestep.gate.pin import PinnedChampion, read_pin
 from onestep.provenance import ledger
-from onestep.provenance.entries import Content
+from onestep.provenance.entries import Content, Entry
 from onestep.provenance.signing import PublicKey, SigningKey, sign_tag
 from onestep.registry.champion import champion
 from onestep.vcs.git import GitError, RefUpdate
 from onestep.vcs.project import Project
-from onestep.vcs.transaction import move
+from onestep.vcs.transaction import move, registry_lock
 from onestep.vcs.versions import InStage, next_number
 
 
@@ -53,6 +54,25 @@ class ChampionChange:
     signer: PublicKey | None = None
 
 
+def standing(project: Project) -> tuple[list[Entry], InStage | None]:
+    """The ledger and the champion, never as another promotion leaves them between two of its refs."""
+    with registry_lock(project.git):
+        return ledger.read(project.git), champion(project)
+
+
+@contextmanager
+def told_of_race(project: Project, entries: Sequence[Entry], previous: InStage | None) -> Iterator[None]:
+    """What fails because another promotion moved ledger or champion meanwhile is a `PromotionRace`; all else stays as it is."""
+    try:
+        yield
+    except PromotionRace:
+        raise
+    except RuntimeError as error:
+        if standing(project) == (entries, previous):
+            raise
+        raise race(project, previous, error) from error
+
+
 def append_or_race(
     project: Project, contents: Sequence[Content], head: str, moment: str, previous: InStage | None
 ) -> ledger.Appended:
@@ -75,7 +95,7 @@ def move_or_race(project: Project, updates: Sequence[RefUpdate], previous: InSta
 
 def race(project: Project, previous: InStage | None, error: Exception) -> PromotionRace:
     """What a promotion that came second is told."""
-    current = champion(project)
+    _, current = standing(project)
     name = current.version_tag if current else "none"
     what = "the ledger moved meanwhile" if current == previous else "another promotion was faster"
     return PromotionRace(f"{what}, the champion is now {name}; nothing was changed by this one ({error})")

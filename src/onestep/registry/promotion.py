@@ -19,10 +19,8 @@ from typing import Any
 
 from onestep.core.paths import MODEL, PIN, PRODUCTION
 from onestep.gate.pin import PinnedChampion
-from onestep.provenance import ledger
 from onestep.provenance.entries import Entry, Override, Promotion, head_of, of_kind, standing_verdict
 from onestep.provenance.signing import SigningKey
-from onestep.registry.champion import champion
 from onestep.registry.change import (
     AlreadyChampion,
     ChampionChange,
@@ -32,8 +30,9 @@ from onestep.registry.change import (
     move_or_race,
     next_stage_tag,
     pin_commit,
-    race,
     signed_tag,
+    standing,
+    told_of_race,
 )
 from onestep.registry.recording import (
     Candidate,
@@ -63,21 +62,17 @@ def promote(
     `NotReproduced` (4), `GraphError` when the push fails, `GitError` when git does.
     """
     files = files or Sources()
-    entries, previous = ledger.read(project.git), champion(project)
-    candidate = finished(project, files)
-    _require_promote(candidate, entries, files.verdict)
-    if previous and previous.sha256 == candidate.sha256:
-        raise AlreadyChampion(f"this model is in production already, as {previous.version_tag} ({previous.tag})")
-    _require_judged_against(previous, candidate.pin.champion)
-    moment = now()
-    try:
+    entries, previous = standing(project)
+    with told_of_race(project, entries, previous):
+        candidate = finished(project, files)
+        _require_promote(candidate, entries, files.verdict)
+        if previous and previous.sha256 == candidate.sha256:
+            raise AlreadyChampion(f"this model is in production already, as {previous.version_tag} ({previous.tag})")
+        _require_judged_against(previous, candidate.pin.champion)
+        moment = now()
         prepared = prepare(project, candidate, entries, key, files, moment, flow_run)
-    except ledger.LedgerMoved as error:
-        if ledger.head(project.git) == head_of(entries):
-            raise
-        raise race(project, previous, error) from error
-    pushed = graph.push(project)
-    return _register(project, prepared, entries, previous, key, moment, pushed)
+        pushed = graph.push(project)
+        return _register(project, prepared, entries, previous, key, moment, pushed)
 
 
 def _register(

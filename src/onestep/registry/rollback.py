@@ -2,11 +2,9 @@
 
 from onestep.core.paths import MODEL, PRODUCTION, RUNS
 from onestep.gate.pin import PinnedChampion
-from onestep.provenance import ledger
 from onestep.provenance.entries import Rollback, head_of
 from onestep.provenance.signing import SigningKey
 from onestep.provenance.store import load
-from onestep.registry.champion import champion
 from onestep.registry.change import (
     AlreadyChampion,
     ChampionChange,
@@ -16,6 +14,7 @@ from onestep.registry.change import (
     next_stage_tag,
     pin_commit,
     signed_tag,
+    standing,
 )
 from onestep.registry.recording import branch_update, now
 from onestep.vcs.project import Project
@@ -28,7 +27,7 @@ def rollback(project: Project, version: str, reason: str, key: SigningKey | None
     Its branch, `runs/rollback-<number>`, holds the pin for later runs. Raises `PromotionRefused` where the version does
     not exist or is in production already, `PromotionRace` where another process was faster.
     """
-    entries, previous = ledger.read(project.git), champion(project)
+    entries, previous = standing(project)
     wanted = _registered(project, version if "@" in version else f"{MODEL}@{version}")
     tag, reason = wanted.tag, reason.strip()
     if not reason:
