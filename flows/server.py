@@ -216,8 +216,10 @@ def main() -> None:
     arguments.add_argument("--port", type=_port, default=4200, help="1 to 65535")
     arguments.add_argument("--logs", type=Path, default=ROOT / ".onestep" / "server")
     chosen = arguments.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with failures.one_sentence("make server", sys.argv[1:]), suppress(KeyboardInterrupt):
+    # no KeyboardInterrupt: where one passes through code that a library runs by exec(), Python ends by SIGINT, caught or not
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+    with failures.one_sentence("make server", sys.argv[1:]):
         serve(chosen.host, chosen.port, chosen.logs)
 
 

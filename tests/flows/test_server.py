@@ -202,6 +202,14 @@ def test_an_interrupted_boot_leaves_nothing(other_clone: Path, tmp_path: Path, n
     wait_for(lambda: not with_home(home), 50 if number == signal.SIGKILL else 1, "the end of all processes")
 
 
+def test_ctrl_c_within_code_that_a_library_runs_by_exec_is_an_end_like_any_other() -> None:
+    """Dataclasses are made by exec(); a KeyboardInterrupt in there would end Python by SIGINT, although it is caught."""
+    pressed = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    script = f"from flows import server; server.serve = lambda *_: exec({pressed!r}); server.main()"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def with_home(home: Path) -> list[int]:
     """The living processes that were started with this folder as Prefect's home."""
     import psutil
