@@ -47,8 +47,11 @@ class Run:
     commit: str | None = None  # that it ran at, where DVC has it
 
 
-def read_profile(profile: Path, params: Path) -> list[Ablation]:
-    """The sets, each checked against params.yaml; raises `AblationError`."""
+def read_profile(profile: Path, params: Path | None) -> list[Ablation]:
+    """The sets; raises `AblationError`.
+
+    params: the settings over which each set must be legal; null = none is to be run.
+    """
     content = read_yaml(profile)
     common = content.get("settings") or {}
     sets = [
@@ -66,6 +69,8 @@ def read_profile(profile: Path, params: Path) -> list[Ablation]:
             raise AblationError(
                 f"{profile}, set {found.name}: compare = {found.compare} is not a set; known are {', '.join(content['sets'])}"
             )
+        if params is None:
+            continue
         try:
             set_params(found, found.seeds[0], params)
         except SettingsError as error:

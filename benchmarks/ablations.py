@@ -280,7 +280,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing, write the page from what is there")
     options = parser.parse_args()
     try:
-        every = read_profile(options.profile, PARAMS)
+        every = read_profile(options.profile, None if options.report else PARAMS)
         unknown = set(options.sets or ()) - {found.name for found in every}
         if unknown:
             known = ", ".join(found.name for found in every)
