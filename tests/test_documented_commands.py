@@ -603,12 +603,19 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 
 @pytest.fixture
-def copy(demo: Demo, tmp_path: Path) -> Path:
+def repository(demo: Demo, tmp_path: Path) -> Path:
+    """A copy of the repository that the demo was cloned from, since some pages push to it."""
+    shutil.copytree(demo.repository, tmp_path / "repository.git", symlinks=True)
+    return tmp_path / "repository.git"
+
+
+@pytest.fixture
+def copy(demo: Demo, repository: Path, tmp_path: Path) -> Path:
     """A copy of the demo's checkout, with a cache of its own."""
     skip = shutil.ignore_patterns(".venv")
     shutil.copytree(demo.project, tmp_path / "onestep", symlinks=True, ignore=skip)
     documented.lend_environment(tmp_path / "onestep")
-    documented.run(tmp_path / "onestep", "git", "config", "remote.origin.url", str(demo.repository))
+    documented.run(tmp_path / "onestep", "git", "config", "remote.origin.url", str(repository))
     return tmp_path / "onestep"
 
 
@@ -654,13 +661,13 @@ def test_a_page_that_is_typed_after_the_demo(page: str, shell: Shell) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_of_the_night(demo: Demo, copy: Path, tmp_path: Path) -> None:
+def test_the_page_of_the_night(demo: Demo, repository: Path, copy: Path, tmp_path: Path) -> None:
     """From a clone to a night that ended; what the demo made is taken from its cache."""
     port = free_port()
     shutil.move(copy, tmp_path / "demo")  # the page's own clone is called onestep
     lend = f"{sys.executable} {ROOT / 'tests' / 'documented.py'} . {tmp_path / 'demo' / '.dvc' / 'cache'}"
     environment = demo.environment | {
-        "REPOSITORY": str(demo.repository),
+        "REPOSITORY": str(repository),
         "LEND": lend,
         "SERVER": f"http://127.0.0.1:{port}/api",
         "PREFECT_HOME": str(tmp_path / "prefect"),
