@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from onestep.core.paths import MODEL, PIN, PRODUCTION
 from onestep.gate.pin import PinnedChampion, read_pin
 from onestep.provenance import ledger
-from onestep.provenance.entries import Content, Entry
+from onestep.provenance.entries import Entry
 from onestep.provenance.signing import PublicKey, SigningKey, sign_tag
 from onestep.registry.champion import champion
 from onestep.vcs.git import GitError, RefUpdate
 from onestep.vcs.project import Project
-from onestep.vcs.transaction import move, registry_lock
+from onestep.vcs.transaction import RegistryBusy, move, registry_lock
 from onestep.vcs.versions import InStage, next_number
 
 
@@ -65,37 +65,27 @@ def told_of_race(project: Project, entries: Sequence[Entry], previous: InStage |
     """What fails because another promotion moved ledger or champion meanwhile is a `PromotionRace`; all else stays as it is."""
     try:
         yield
-    except PromotionRace:
+    except (PromotionRace, RegistryBusy):
         raise
     except RuntimeError as error:
-        if standing(project) == (entries, previous):
+        current = standing(project)
+        if current == (entries, previous):
             raise
-        raise race(project, previous, error) from error
-
-
-def append_or_race(
-    project: Project, contents: Sequence[Content], head: str, moment: str, previous: InStage | None
-) -> ledger.Appended:
-    """The ledger's update with these entries; raises `PromotionRace` where its head is another by now."""
-    try:
-        return ledger.appended(project.git, *contents, expected=head, time=moment)
-    except ledger.LedgerMoved as error:
-        raise race(project, previous, error) from error
+        raise _race(current[1], previous, error) from error
 
 
 def move_or_race(project: Project, updates: Sequence[RefUpdate], previous: InStage | None) -> None:
-    """Move all refs, or none; raises `PromotionRace` where another process moved one of them first."""
+    """Move all refs, or none; raises `PromotionRace` where another process moved one of them first, be it a run's branch."""
     try:
         move(project.git, updates)
     except GitError as error:
         if all(project.git.resolve(update.name) == update.old for update in updates):
             raise
-        raise race(project, previous, error) from error
+        raise _race(standing(project)[1], previous, error) from error
 
 
-def race(project: Project, previous: InStage | None, error: Exception) -> PromotionRace:
+def _race(current: InStage | None, previous: InStage | None, error: Exception) -> PromotionRace:
     """What a promotion that came second is told."""
-    _, current = standing(project)
     name = current.version_tag if current else "none"
     what = "the ledger moved meanwhile" if current == previous else "another promotion was faster"
     return PromotionRace(f"{what}, the champion is now {name}; nothing was changed by this one ({error})")

@@ -19,6 +19,7 @@ from typing import Any
 
 from onestep.core.paths import MODEL, PIN, PRODUCTION
 from onestep.gate.pin import PinnedChampion
+from onestep.provenance import ledger
 from onestep.provenance.entries import Entry, Override, Promotion, head_of, of_kind, standing_verdict
 from onestep.provenance.signing import SigningKey
 from onestep.registry.change import (
@@ -26,7 +27,6 @@ from onestep.registry.change import (
     ChampionChange,
     PromotionRace,
     PromotionRefused,
-    append_or_race,
     move_or_race,
     next_stage_tag,
     pin_commit,
@@ -93,7 +93,7 @@ def _register(
     updates: list[RefUpdate] = []
     head = head_of(entries)
     if contents:
-        appended = append_or_race(project, contents, head, moment, previous)
+        appended = ledger.appended(project.git, *contents, expected=head, time=moment)
         updates, head = [appended], appended.head
     pinned = PinnedChampion(tag=version_tag, sha256=candidate.sha256)
     commit = pin_commit(project, prepared.commit, pinned, head, f"Pin {version_tag} as the champion")

@@ -1,24 +1,27 @@
 """`onestep rollback`: an earlier version goes into production again, and the ledger keeps the reason."""
 
+from collections.abc import Sequence
+
 from onestep.core.paths import MODEL, PRODUCTION, RUNS
 from onestep.gate.pin import PinnedChampion
-from onestep.provenance.entries import Rollback, head_of
+from onestep.provenance import ledger
+from onestep.provenance.entries import Entry, Rollback, head_of
 from onestep.provenance.signing import SigningKey
 from onestep.provenance.store import load
 from onestep.registry.change import (
     AlreadyChampion,
     ChampionChange,
     PromotionRefused,
-    append_or_race,
     move_or_race,
     next_stage_tag,
     pin_commit,
     signed_tag,
     standing,
+    told_of_race,
 )
 from onestep.registry.recording import branch_update, now
 from onestep.vcs.project import Project
-from onestep.vcs.versions import Version, versions
+from onestep.vcs.versions import InStage, Version, versions
 
 
 def rollback(project: Project, version: str, reason: str, key: SigningKey | None = None) -> ChampionChange:
@@ -28,6 +31,18 @@ def rollback(project: Project, version: str, reason: str, key: SigningKey | None
     not exist or is in production already, `PromotionRace` where another process was faster.
     """
     entries, previous = standing(project)
+    with told_of_race(project, entries, previous):
+        return _roll_back(project, version, reason, key, entries, previous)
+
+
+def _roll_back(
+    project: Project,
+    version: str,
+    reason: str,
+    key: SigningKey | None,
+    entries: Sequence[Entry],
+    previous: InStage | None,
+) -> ChampionChange:
     wanted = _registered(project, version if "@" in version else f"{MODEL}@{version}")
     tag, reason = wanted.tag, reason.strip()
     if not reason:
@@ -43,7 +58,7 @@ def rollback(project: Project, version: str, reason: str, key: SigningKey | None
         reason=reason,
         record=found.envelope_sha256 if found else None,
     )
-    appended = append_or_race(project, [entry], head_of(entries), now(), previous)
+    appended = ledger.appended(project.git, entry, expected=head_of(entries), time=now())
     stage_tag, run = next_stage_tag(project), found.record.run if found else ""
     branch = f"{RUNS}rollback-{stage_tag.rpartition('#')[2]}"
     pinned = PinnedChampion(tag=tag, sha256=wanted.sha256)
