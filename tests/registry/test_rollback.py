@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,9 @@ from onestep.provenance import ledger
 from onestep.provenance.entries import Rollback
 from onestep.provenance.signing import SigningKey
 from onestep.provenance.verify import BROKEN, PASSED, verify
+from onestep.registry import rollback as rollback_module
 from onestep.registry.champion import champion
-from onestep.registry.change import AlreadyChampion, PromotionRefused
+from onestep.registry.change import AlreadyChampion, PromotionRace, PromotionRefused
 from onestep.registry.gc import collect_garbage, missing
 from onestep.registry.merge import merge
 from onestep.registry.rollback import rollback
@@ -65,6 +67,25 @@ def test_rollback_to_what_was_never_registered_or_without_a_reason_is_refused(au
     with pytest.raises(PromotionRefused, match="needs its reason"):
         rollback(Project(audited), "v1.0.0", " ")
     assert run(audited, "git", "for-each-ref") == before
+
+
+@pytest.mark.parametrize("overtaken_in", ["load", "move_or_race"])
+def test_rollback_that_another_overtakes_is_told_and_changes_nothing(
+    audited: Path, key: SigningKey, monkeypatch: pytest.MonkeyPatch, overtaken_in: str
+) -> None:
+    """Before its entry is made for the ledger, and before its refs move."""
+    step, after = getattr(rollback_module, overtaken_in), []
+
+    def late(*arguments: Any) -> Any:
+        monkeypatch.setattr(rollback_module, overtaken_in, step)
+        rollback(Project(audited), "v1.0.0", "it was faster", key)
+        after.append(run(audited, "git", "for-each-ref"))
+        return step(*arguments)
+
+    monkeypatch.setattr(rollback_module, overtaken_in, late)
+    with pytest.raises(PromotionRace, match=r"another promotion was faster, the champion is now onestep@v1\.0\.0"):
+        rollback(Project(audited), "v1.0.0", "it drops frames", key)
+    assert [run(audited, "git", "for-each-ref")] == after
 
 
 def test_garbage_collection_keeps_what_every_recorded_run_needs(audited: Path, keys: Path) -> None:
