@@ -8,12 +8,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from pebble import ProcessPool
 
+from onestep.core import isolated
 from onestep.core.isolated import Bounds, map_isolated
 
 BOUNDS = Bounds(memory_bytes=4_000_000_000, deadline_s=4.0)
@@ -97,6 +101,24 @@ def test_processes_that_are_killed_before_they_begin_cost_nothing() -> None:
     items = [f"nap {number}" for number in range(10)]
     assert list(map_isolated(work, items, 1, "work", BOUNDS, ended)) == [f"did {item}" for item in items]
     killer.join()
+
+
+def test_item_that_a_pool_lost_with_its_process_is_done_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed between taking an item and saying so leaves a future that never ends, even by a stop."""
+    schedule = ProcessPool.schedule
+    lost: list[Future[object]] = []
+
+    def lose_the_first(self: ProcessPool, *args: Any, **named: Any) -> Any:
+        if not lost:
+            lost.append(Future())
+            return lost[0]
+        return schedule(self, *args, **named)
+
+    monkeypatch.setattr(ProcessPool, "schedule", lose_the_first)
+    monkeypatch.setattr(isolated, "_LONGEST_PAUSE_S", 0.5)
+    items = ["nap 1", "nap 2", "nap 3"]
+    assert list(map_isolated(work, items, 1, "work", BOUNDS, ended)) == [f"did {item}" for item in items]
+    assert len(lost) == 1
 
 
 def test_memory_that_an_item_left_behind_is_not_taken_from_the_next() -> None:

@@ -110,7 +110,8 @@ def _pooled(
                 for index, item in items:
                     futures.append((index, pool.schedule(work, args=[item], timeout=bounds.deadline_s)))
             for place, (index, future) in enumerate(futures):
-                _await(future, [other for _, other in futures[place:]], pool)
+                if not _ended(future, [other for _, other in futures[place:]], pool):
+                    continue
                 try:
                     outcome = _outcome(future, bounds)
                 except (BrokenProcessPool, CancelledError):
@@ -121,15 +122,15 @@ def _pooled(
             raise
 
 
-def _await(future: Any, pending: Sequence[Any], pool: ProcessPool) -> None:
-    """Return when a future has ended; a pool that loses an item with its process, and waits for ever, is stopped."""
+def _ended(future: Any, pending: Sequence[Any], pool: ProcessPool) -> bool:
+    """Wait for a future; false where it never ends, since the pool lost its item with a process and was stopped for it."""
     last = time.monotonic()
-    while not wait_for([future], timeout=1).done:
+    while pool.active and not wait_for([future], timeout=1).done:
         if any(other.running() for other in pending):
             last = time.monotonic()
         elif time.monotonic() - last > _LONGEST_PAUSE_S:
             pool.stop()
-            return
+    return bool(future.done())
 
 
 def _outcome(future: Any, bounds: Bounds) -> Any:
