@@ -104,22 +104,22 @@ def _pooled(
     here = (dict(os.environ), Path.cwd())
     work = functools.partial(_within, function, bounds.memory_bytes)
     futures = []
-    with ProcessPool(count, context=context, initializer=_settle, initargs=here) as pool:
-        try:
-            with suppress(RuntimeError):  # it broke already
-                for index, item in items:
-                    futures.append((index, pool.schedule(work, args=[item], timeout=bounds.deadline_s)))
-            for place, (index, future) in enumerate(futures):
-                if not _ended(future, [other for _, other in futures[place:]], pool):
-                    continue
-                try:
-                    outcome = _outcome(future, bounds)
-                except (BrokenProcessPool, CancelledError):
-                    continue
-                yield index, outcome
-        except BaseException:
-            pool.stop()
-            raise
+    pool = ProcessPool(count, context=context, initializer=_settle, initargs=here)
+    try:
+        with suppress(RuntimeError):  # it broke already
+            for index, item in items:
+                futures.append((index, pool.schedule(work, args=[item], timeout=bounds.deadline_s)))
+        for place, (index, future) in enumerate(futures):
+            if not _ended(future, [other for _, other in futures[place:]], pool):
+                continue
+            try:
+                outcome = _outcome(future, bounds)
+            except (BrokenProcessPool, CancelledError):
+                continue
+            yield index, outcome
+    finally:  # no close(), which waits for items that are lost, or that nobody wants any more
+        pool.stop()
+        pool.join()
 
 
 def _ended(future: Any, pending: Sequence[Any], pool: ProcessPool) -> bool:
